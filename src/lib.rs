@@ -1,0 +1,20 @@
+//! Restyle photographs class by class with CA2-SIS: semantic image synthesis by class-adaptive
+//! cross-attention (Fontanini et al., arXiv 2308.16071).
+//!
+//! - [`nn`]: the network, pure tensors.
+//! - [`model`]: the model file and its description.
+//! - [`image`]: pixels, label maps, resampling, files.
+//! - [`restyle`]: the job: content, labels and styles in, the restyled picture out.
+//! - [`train`]: the trainer that makes model files.
+
+pub mod error;
+pub mod image;
+pub mod kernels;
+pub mod model;
+pub mod nn;
+pub mod restyle;
+pub mod train;
+
+mod capi;
+
+pub use error::{Error, Result};

@@ -1,0 +1,173 @@
+//! The sizes of a network, as a model file states them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// One residual block `res{i}` and the transformer `cross{i}` behind it; `i` counts from 2.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    /// Channels into the residual block.
+    pub channels_in: usize,
+    /// Channels out of the residual block, and through the transformer.
+    pub channels_out: usize,
+    /// Whether the residual block doubles height and width first.
+    pub up: bool,
+    pub heads: usize,
+    /// Channels of one attention head; the transformer's inner width is `heads * head_width`.
+    pub head_width: usize,
+    /// Hidden width of the feed-forward over the inner width (4 in the published network).
+    pub ff_factor: usize,
+    /// Whether pixels attend to pixels before they attend to styles.
+    pub self_attention: bool,
+}
+
+/// The noise mapping: styles for every class from one normal vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mapping {
+    /// Width of the normal vector (16 as published).
+    pub latent: usize,
+    /// Width of the hidden layers (512 as published).
+    pub width: usize,
+}
+
+/// Everything that fixes the shape of every tensor of a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Number of classes, 1 to 255; at least 2 when the background is excluded.
+    pub classes: usize,
+    /// Side of the pictures the network reads and writes, in pixels.
+    pub resolution: usize,
+    /// Groups of the generator's group norms (32 as published).
+    pub norm_groups: usize,
+    /// Width of one class's style code at one scale (256 as published).
+    pub style_dim: usize,
+    /// Channels per class at the style encoder's full resolution (4 as published).
+    pub style_base: usize,
+    /// How often the style encoder halves the picture (6 as published).
+    pub style_downs: usize,
+    /// How many scales the style code has: steps back up (5 as published).
+    pub style_scales: usize,
+    /// Side of the label planes that the mask embedder reads (128 as published).
+    pub mask_size: usize,
+    /// Side of the generator's first feature map (16 as published).
+    pub base_size: usize,
+    /// Whether class 0 is left out of the mask embedding.
+    pub exclude_background: bool,
+    /// The noise mapping, where the network has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mapping: Option<Mapping>,
+    pub stages: Vec<Stage>,
+}
+
+impl Config {
+    /// The published network: 256x256, `ngf` 32 in the paper's CelebAMask-HQ model, style width `style_dim` (256).
+    pub fn published(classes: usize, ngf: usize, style_dim: usize, exclude_background: bool) -> Self {
+        let stage = |a, b, up, heads, head_width, self_attention| Stage {
+            channels_in: ngf * a,
+            channels_out: ngf * b,
+            up,
+            heads,
+            head_width,
+            ff_factor: 4,
+            self_attention,
+        };
+        Self {
+            classes,
+            resolution: 256,
+            norm_groups: 32,
+            style_dim,
+            style_base: 4,
+            style_downs: 6,
+            style_scales: 5,
+            mask_size: 128,
+            base_size: 16,
+            exclude_background,
+            mapping: Some(Mapping { latent: 16, width: 512 }),
+            stages: vec![
+                stage(16, 8, false, 8, 64, true),
+                stage(8, 4, true, 8, 64, true),
+                stage(4, 2, true, 8, 64, true),
+                stage(2, 1, true, 8, 64, false),
+                stage(1, 1, true, 4, 32, false),
+            ],
+        }
+    }
+
+    /// Width of a whole style code: one row of a style.
+    pub fn style_width(&self) -> usize {
+        self.style_dim * self.style_scales
+    }
+
+    /// Classes that the mask embedder sees.
+    pub fn mask_classes(&self) -> usize {
+        self.classes - usize::from(self.exclude_background)
+    }
+
+    /// Channels per class at level `i` of the style encoder.
+    pub fn style_level(&self, i: usize) -> usize {
+        self.style_base << i
+    }
+
+    /// Refuses sizes that contradict each other or that no sane model has, so that nothing later overflows,
+    /// divides by zero, or allocates what a hostile header asks for.
+    pub fn validate(&self) -> Result<()> {
+        let bad = |what: String| Err(Error::Model(format!("network sizes: {what}")));
+        let range = |name: &str, value: usize, low: usize, high: usize| {
+            if (low..=high).contains(&value) { Ok(()) } else { bad(format!("{name} is {value}, not {low} to {high}")) }
+        };
+        range("classes", self.classes, 1 + usize::from(self.exclude_background), 255)?;
+        range("resolution", self.resolution, 8, 2048)?;
+        range("norm_groups", self.norm_groups, 1, 256)?;
+        range("style_dim", self.style_dim, 1, 4096)?;
+        range("style_base", self.style_base, 1, 64)?;
+        range("style_downs", self.style_downs, 1, 8)?;
+        range("style_scales", self.style_scales, 1, self.style_downs)?;
+        range("mask_size", self.mask_size, 1, 512)?;
+        range("base_size", self.base_size, 1, 256)?;
+        range("number of stages", self.stages.len(), 1, 12)?;
+        if self.resolution % (1 << self.style_downs) != 0 {
+            return bad(format!(
+                "resolution {} cannot be halved {} times (style_downs)",
+                self.resolution, self.style_downs
+            ));
+        }
+        if let Some(m) = self.mapping {
+            range("mapping.latent", m.latent, 1, 4096)?;
+            range("mapping.width", m.width, 1, 4096)?;
+        }
+        let mut side = self.base_size;
+        for (k, s) in self.stages.iter().enumerate() {
+            let i = k + 2;
+            range(&format!("stage {i}: channels_in"), s.channels_in, 1, 4096)?;
+            range(&format!("stage {i}: channels_out"), s.channels_out, 1, 4096)?;
+            range(&format!("stage {i}: heads"), s.heads, 1, 64)?;
+            range(&format!("stage {i}: head_width"), s.head_width, 1, 512)?;
+            range(&format!("stage {i}: ff_factor"), s.ff_factor, 1, 16)?;
+            for (name, c) in [("channels_in", s.channels_in), ("channels_out", s.channels_out)] {
+                if c % self.norm_groups != 0 {
+                    return bad(format!("stage {i}: {name} {c} is no multiple of norm_groups {}", self.norm_groups));
+                }
+            }
+            if k > 0 && s.channels_in != self.stages[k - 1].channels_out {
+                return bad(format!(
+                    "stage {i} takes {} channels, but stage {} gives {}",
+                    s.channels_in,
+                    i - 1,
+                    self.stages[k - 1].channels_out
+                ));
+            }
+            side <<= usize::from(s.up);
+        }
+        if side != self.resolution {
+            return bad(format!(
+                "base_size {} and the stages' doublings give {side}, not resolution {}",
+                self.base_size, self.resolution
+            ));
+        }
+        Ok(())
+    }
+}
