@@ -117,7 +117,11 @@ impl Config {
     pub fn validate(&self) -> Result<()> {
         let bad = |what: String| Err(Error::Model(format!("network sizes: {what}")));
         let range = |name: &str, value: usize, low: usize, high: usize| {
-            if (low..=high).contains(&value) { Ok(()) } else { bad(format!("{name} is {value}, not {low} to {high}")) }
+            if (low..=high).contains(&value) {
+                Ok(())
+            } else {
+                bad(format!("{name} is {value}, not {low} to {high}"))
+            }
         };
         range("classes", self.classes, 1 + usize::from(self.exclude_background), 255)?;
         range("resolution", self.resolution, 8, 2048)?;
@@ -149,7 +153,10 @@ impl Config {
             range(&format!("stage {i}: ff_factor"), s.ff_factor, 1, 16)?;
             for (name, c) in [("channels_in", s.channels_in), ("channels_out", s.channels_out)] {
                 if c % self.norm_groups != 0 {
-                    return bad(format!("stage {i}: {name} {c} is no multiple of norm_groups {}", self.norm_groups));
+                    return bad(format!(
+                        "stage {i}: {name} {c} is no multiple of norm_groups {}",
+                        self.norm_groups
+                    ));
                 }
             }
             if k > 0 && s.channels_in != self.stages[k - 1].channels_out {

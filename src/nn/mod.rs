@@ -6,7 +6,158 @@
 //! Pictures and feature maps are channels-last, `(batch, height, width, channels)`: a pixel is then a token as it
 //! stands, so that 1x1 convolutions and attention need no transposition.
 
+mod attention;
 pub mod config;
+mod generator;
+pub mod golden;
+mod layers;
+mod mask_embedder;
+mod noise_mapping;
 pub mod ops;
+mod style_encoder;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use candle_core::{DType, Device, Result, Shape, Tensor};
+use candle_nn::{Init, VarBuilder, var_builder::SimpleBackend};
 
 pub use config::{Config, Mapping, Stage};
+pub use generator::Decoded;
+
+use generator::Generator;
+use mask_embedder::MaskEmbedder;
+use noise_mapping::NoiseMapping;
+use style_encoder::StyleEncoder;
+
+/// All parts of one model with their weights. Cheap to clone.
+#[derive(Clone)]
+pub struct Network(Arc<Parts>);
+
+struct Parts {
+    config: Config,
+    device: Device,
+    mask_embedder: MaskEmbedder,
+    style_encoder: StyleEncoder,
+    noise_mapping: Option<NoiseMapping>,
+    generator: Generator,
+}
+
+impl Network {
+    /// Takes every weight by its checkpoint name from `vb`: a model file's, or a trainer's variables.
+    pub fn new(config: &Config, vb: VarBuilder) -> crate::Result<Self> {
+        config.validate()?;
+        let noise_mapping = match config.mapping {
+            Some(m) => Some(NoiseMapping::new(config, m, vb.pp("noise_encoder"))?),
+            None => None,
+        };
+        Ok(Self(Arc::new(Parts {
+            config: config.clone(),
+            device: vb.device().clone(),
+            mask_embedder: MaskEmbedder::new(config, vb.pp("encs").pp("encs").pp(0))?,
+            style_encoder: StyleEncoder::new(config, vb.pp("style_encoder"))?,
+            noise_mapping,
+            generator: Generator::new(config, vb)?,
+        })))
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.0.device
+    }
+
+    /// The style of every class: picture `(b, h, w, 3)` in [-1, 1] and its one-hot labels `(b, h, w, n)` to `(b, n, s)`. A
+    /// class that the labels lack gets the code of an empty region.
+    pub fn encode_style(&self, rgb: &Tensor, onehot: &Tensor) -> Result<Tensor> {
+        self.0.style_encoder.forward(rgb, onehot)
+    }
+
+    /// The mask embedding of one-hot labels: `(b, h, w, n) -> (b, k, base base)`. Linear in the labels, so that a mean of
+    /// two codes is a morph between their shapes.
+    pub fn encode_mask(&self, onehot: &Tensor) -> Result<Tensor> {
+        self.0.mask_embedder.forward(onehot)
+    }
+
+    /// The picture of a mask code and a style: `(b, h, w, 3)` in [-1, 1].
+    pub fn generate(&self, mask_code: &Tensor, style: &Tensor) -> Result<Tensor> {
+        Ok(self.0.generator.forward(mask_code, style, false)?.image)
+    }
+
+    /// As [`generate`](Self::generate), with attention and feature maps.
+    pub fn decode(&self, mask_code: &Tensor, style: &Tensor) -> Result<Decoded> {
+        self.0.generator.forward(mask_code, style, true)
+    }
+
+    /// Styles from normal vectors: `(b, latent) -> (b, n, s)`. Fails when the model has no noise mapping.
+    pub fn map_noise(&self, z: &Tensor) -> Result<Tensor> {
+        match &self.0.noise_mapping {
+            Some(mapping) => mapping.forward(z),
+            None => candle_core::bail!("this model has no noise mapping (noise_encoder)"),
+        }
+    }
+
+    /// How far each class's attention is from its own pixels: binary cross entropy of the head-averaged logits against
+    /// the one-hot labels, mean over pixels and classes, then over stages.
+    pub fn attention_loss(&self, attention: &[Tensor], onehot: &Tensor) -> Result<Tensor> {
+        let mut total = None;
+        for logits in attention {
+            let (b, l, n) = logits.dims3()?;
+            let target = resize_nearest(onehot, l.isqrt())?.reshape((b, l, n))?;
+            // max(x, 0) - x t + ln(1 + exp(-|x|)), which never overflows.
+            let soft = ((logits.abs()?.neg()?.exp()? + 1.0)?).log()?;
+            let term = ((logits.relu()? - logits.mul(&target)?)? + soft)?.mean_all()?;
+            total = Some(match total {
+                Some(sum) => (sum + term)?,
+                None => term,
+            });
+        }
+        match total {
+            Some(sum) => sum / attention.len() as f64,
+            None => candle_core::bail!("attention_loss needs the attention of at least one stage"),
+        }
+    }
+}
+
+/// Nearest resizing of `(b, h, w, c)` to a square: target pixel i takes source pixel floor(i in / out).
+fn resize_nearest(x: &Tensor, side: usize) -> Result<Tensor> {
+    let mut x = x.clone();
+    for dim in [1, 2] {
+        let source = x.dim(dim)?;
+        if source != side {
+            let index: Vec<u32> = (0..side).map(|i| (i * source / side) as u32).collect();
+            x = x.index_select(&Tensor::new(index, x.device())?, dim)?;
+        }
+    }
+    x.contiguous()
+}
+
+/// Name and shape of every tensor that a network of these sizes has. Allocates none of them: the network is built on
+/// views of a single zero.
+pub fn manifest(config: &Config) -> crate::Result<BTreeMap<String, Vec<usize>>> {
+    #[derive(Clone, Default)]
+    struct Recorder(Arc<Mutex<BTreeMap<String, Vec<usize>>>>);
+
+    impl SimpleBackend for Recorder {
+        fn get(&self, s: Shape, name: &str, _: Init, dtype: DType, device: &Device) -> Result<Tensor> {
+            self.0.lock().expect("no panic while recording").insert(name.to_owned(), s.dims().to_vec());
+            Tensor::zeros((), dtype, device)?.broadcast_as(s)
+        }
+
+        fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
+            candle_core::bail!("{name} was asked for without a shape")
+        }
+
+        fn contains_tensor(&self, _: &str) -> bool {
+            true
+        }
+    }
+
+    let recorder = Recorder::default();
+    let vb = VarBuilder::from_backend(Box::new(recorder.clone()), DType::F32, Device::Cpu);
+    Network::new(config, vb)?;
+    let names = recorder.0.lock().expect("no panic while recording").clone();
+    Ok(names)
+}

@@ -112,11 +112,11 @@ pub mod plain {
         }
         let (ho, wo) = ((h + 2 * padding - k) / stride + 1, (w + 2 * padding - k) / stride + 1);
         // Padded at the far side until every tap's strided rows are a reshape and a narrow.
-        let whole = |side: usize, out: usize| {
-            (side + padding).div_ceil(stride).max(out + (k - 1) / stride) * stride
-        };
+        let whole =
+            |side: usize, out: usize| (side + padding).div_ceil(stride).max(out + (k - 1) / stride) * stride;
         let (ph, pw) = (whole(h, ho), whole(w, wo));
-        let x = x.pad_with_zeros(1, padding, ph - padding - h)?.pad_with_zeros(2, padding, pw - padding - w)?;
+        let x =
+            x.pad_with_zeros(1, padding, ph - padding - h)?.pad_with_zeros(2, padding, pw - padding - w)?;
         let x = x.reshape((m, ph / stride, stride, pw / stride, stride * c))?;
         let mut taps = Vec::with_capacity(k * k);
         for dy in 0..k {

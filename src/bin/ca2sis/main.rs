@@ -1,2 +1,20 @@
 //! The command line.
-fn main() {}
+use clap::Parser as _;
+mod verify;
+#[derive(clap::Parser)]
+enum Command {
+    Verify(verify::Args),
+}
+fn main() {
+    let ok = match Command::parse() {
+        Command::Verify(a) => verify::run(a),
+    };
+    match ok {
+        Ok(true) => {}
+        Ok(false) => std::process::exit(1),
+        Err(e) => {
+            eprintln!("ca2sis: {e}");
+            std::process::exit(2)
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! `ca2sis verify`: the network against a golden case.
+
+use std::path::PathBuf;
+
+/// Recompute a golden case and print each tensor's maximum absolute error
+#[derive(clap::Args)]
+pub struct Args {
+    /// Golden case (.safetensors): inputs, sizes, and the tensors a right network gives
+    case: PathBuf,
+}
+
+/// Whether every tensor is within its tolerance.
+pub fn run(args: Args) -> ca2sis::Result<bool> {
+    let comparisons = ca2sis::nn::golden::verify(&args.case, &candle_core::Device::Cpu)?;
+    for c in &comparisons {
+        let verdict = if c.holds() { "" } else { "  TOO LARGE" };
+        println!("{:18} {:.2e} (at most {:.0e}){verdict}", c.name, c.error, c.tolerance);
+    }
+    Ok(comparisons.iter().all(|c| c.holds()))
+}

@@ -1,0 +1,244 @@
+//! Golden cases: a network whose weights are a formula of their names, its inputs, and every tensor it must give.
+//!
+//! A case is a safetensors file; its metadata key `config` holds the sizes as JSON. The expected values were computed in
+//! float64 by an independent PyTorch reading of the network.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{DType, Device, Result, Shape, Tensor};
+use candle_nn::{Init, VarBuilder, var_builder::SimpleBackend};
+use serde::Deserialize;
+
+use super::{Config, Mapping, Network};
+use crate::Error;
+
+/// Weights by formula: element `i` of the tensor called `name` depends on name, seed and `i` alone.
+///
+/// With h = FNV-1a 64 of the name and x = splitmix64(h + seed + i), u is the top 24 bits of x over 2^24. Tensors of rank
+/// 2 and more get (2u - 1) sqrt(3 / fan_in), fan_in being elements / dim 0; norms' weights 0.75 + 0.5 u; biases
+/// 0.2 u - 0.1.
+pub struct Formula {
+    pub seed: u64,
+}
+
+impl Formula {
+    /// The values of the tensor `name` of `shape`.
+    pub fn values(&self, name: &str, shape: &[usize]) -> Vec<f32> {
+        let start = fnv1a(name).wrapping_add(self.seed);
+        let count: usize = shape.iter().product();
+        let (scale, offset) = match shape.len() {
+            2.. => {
+                let bound = (3.0 / (count / shape[0].max(1)) as f64).sqrt();
+                (2.0 * bound, -bound)
+            }
+            _ if name.ends_with("weight") => (0.5, 0.75),
+            _ => (0.2, -0.1),
+        };
+        let value = |i: u64| {
+            let u = (splitmix64(start.wrapping_add(i)) >> 40) as f64 / (1u64 << 24) as f64;
+            (scale * u + offset) as f32
+        };
+        (0..count as u64).map(value).collect()
+    }
+
+    /// A source of weights for [`Network::new`].
+    pub fn var_builder(self, device: &Device) -> VarBuilder<'static> {
+        VarBuilder::from_backend(Box::new(self), DType::F32, device.clone())
+    }
+}
+
+impl SimpleBackend for Formula {
+    fn get(&self, s: Shape, name: &str, _: Init, dtype: DType, device: &Device) -> Result<Tensor> {
+        Tensor::from_vec(self.values(name, s.dims()), s, device)?.to_dtype(dtype)
+    }
+
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
+        candle_core::bail!("{name}: the formula needs a shape")
+    }
+
+    fn contains_tensor(&self, _: &str) -> bool {
+        true
+    }
+}
+
+fn fnv1a(name: &str) -> u64 {
+    name.bytes().fold(0xCBF2_9CE4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3))
+}
+
+fn splitmix64(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ (x >> 31)
+}
+
+/// The sizes in a case's metadata.
+#[derive(Deserialize)]
+struct CaseConfig {
+    classes: usize,
+    ngf: usize,
+    style_dim: usize,
+    exclude_background: bool,
+    mapping_dim: usize,
+    mask_size: usize,
+    resolution: usize,
+    seed: u64,
+}
+
+impl CaseConfig {
+    fn network(&self) -> Config {
+        Config {
+            resolution: self.resolution,
+            mask_size: self.mask_size,
+            mapping: Some(Mapping { latent: self.mapping_dim, width: 512 }),
+            ..Config::published(self.classes, self.ngf, self.style_dim, self.exclude_background)
+        }
+    }
+}
+
+/// One tensor of a case against the network's own.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    pub name: String,
+    /// Largest absolute difference; infinite when a value is not a number.
+    pub error: f32,
+    pub tolerance: f32,
+}
+
+impl Comparison {
+    pub fn holds(&self) -> bool {
+        self.error <= self.tolerance
+    }
+}
+
+/// A plain float32 path errs 1.5e-5 at most, after tanh and 60 layers somewhat more on the pictures.
+const TOLERANCE: f32 = 2e-5;
+const IMAGE_TOLERANCE: f32 = 2e-4;
+
+/// Recomputes the case in `path` on `device` and compares every tensor in it, in the file's order of names.
+pub fn verify(path: &Path, device: &Device) -> crate::Result<Vec<Comparison>> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let broken = |e: &dyn std::fmt::Display| Error::format(path, format!("not a golden case: {e}"));
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| broken(&e))?;
+    let config = header
+        .metadata()
+        .as_ref()
+        .and_then(|m| m.get("config"))
+        .ok_or_else(|| broken(&"its metadata has no key `config`"))?;
+    let config: CaseConfig = serde_json::from_str(config).map_err(|e| broken(&format!("config: {e}")))?;
+    let case = candle_core::safetensors::load_buffer(&bytes, device)?;
+    let network = Network::new(&config.network(), Formula { seed: config.seed }.var_builder(device))?;
+    let got = recompute(&network, &case, path)?;
+
+    let inputs = ["reference_rgb", "reference_labels", "shape_labels", "noise_z"];
+    let mut names: Vec<&String> = case.keys().filter(|n| !inputs.contains(&n.as_str())).collect();
+    names.sort();
+    let mut comparisons = Vec::with_capacity(names.len());
+    for name in names {
+        let want = &case[name];
+        let Some(got) = got.get(name.as_str()) else {
+            return Err(Error::format(path, format!("holds `{name}`, which is no tensor of a golden case")));
+        };
+        if got.dims() != want.dims() {
+            let what =
+                format!("`{name}` is {:?}, but a network of its config gives {:?}", want.dims(), got.dims());
+            return Err(Error::format(path, what));
+        }
+        let (got, want) = (flat(got)?, flat(want)?);
+        let error = got.iter().zip(&want).map(|(g, w)| (g - w).abs()).fold(0.0, worse);
+        let tolerance = if name.ends_with("image") { IMAGE_TOLERANCE } else { TOLERANCE };
+        comparisons.push(Comparison { name: name.clone(), error, tolerance });
+    }
+    Ok(comparisons)
+}
+
+fn flat(t: &Tensor) -> Result<Vec<f32>> {
+    t.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
+}
+
+/// The larger of two errors, a NaN being the largest of all.
+fn worse(a: f32, b: f32) -> f32 {
+    if b.is_nan() { f32::INFINITY } else { a.max(b) }
+}
+
+/// Every tensor that a case may hold, in the case's own layout (channels first).
+fn recompute(
+    network: &Network,
+    case: &HashMap<String, Tensor>,
+    path: &Path,
+) -> crate::Result<HashMap<String, Tensor>> {
+    let input = |name: &str| {
+        case.get(name).ok_or_else(|| Error::format(path, format!("not a golden case: `{name}` is missing")))
+    };
+    let config = network.config();
+    let side = config.resolution;
+    let labels = |name: &str| -> crate::Result<Tensor> {
+        let t = input(name)?;
+        let indices = t.to_dtype(DType::U32)?.flatten_all()?.to_vec1::<u32>()?;
+        if t.dims() != [side, side] || indices.iter().any(|&i| i as usize >= config.classes) {
+            let what = format!("`{name}` is no {side}x{side} label map of {} classes", config.classes);
+            return Err(Error::format(path, what));
+        }
+        Ok(candle_nn::encoding::one_hot(t.to_dtype(DType::U32)?, config.classes, 1f32, 0f32)?.unsqueeze(0)?)
+    };
+    let rgb = input("reference_rgb")?;
+    if rgb.dims() != [3, side, side] {
+        let what = format!("`reference_rgb` is {:?}, not [3, {side}, {side}]", rgb.dims());
+        return Err(Error::format(path, what));
+    }
+    let rgb = rgb.to_dtype(DType::F32)?.permute((1, 2, 0))?.unsqueeze(0)?.contiguous()?;
+    let (reference, shape) = (labels("reference_labels")?, labels("shape_labels")?);
+    let z = input("noise_z")?.to_dtype(DType::F32)?.flatten_all()?.unsqueeze(0)?;
+
+    let style = network.encode_style(&rgb, &reference)?;
+    let mask_code = network.encode_mask(&shape)?;
+    let decoded = network.decode(&mask_code, &style)?;
+    let noise_style = network.map_noise(&z)?;
+    // Without a reference a class that the labels lack has no style: its code is zero.
+    let present = shape.sum((1, 2))?.gt(0f32)?.to_dtype(DType::F32)?.unsqueeze(2)?; // (1, n, 1)
+    let noise_image = network.generate(&mask_code, &noise_style.broadcast_mul(&present)?)?;
+
+    let planar = |image: &Tensor| image.squeeze(0)?.permute((2, 0, 1));
+    let mut got = HashMap::from([
+        ("style".into(), style.squeeze(0)?),
+        ("mask_code".into(), mask_code.squeeze(0)?),
+        ("image".into(), planar(&decoded.image)?),
+        ("attention_loss".into(), network.attention_loss(&decoded.attention, &shape)?.reshape(1)?),
+        ("noise_style".into(), noise_style.squeeze(0)?),
+        ("noise_image".into(), planar(&noise_image)?),
+    ]);
+    for (name, map) in decoded.stages {
+        let pixels = map.flatten_to(2)?.to_dtype(DType::F64)?; // (side side, c)
+        let mean = pixels.mean_keepdim(0)?;
+        let deviation = pixels.broadcast_sub(&mean)?.sqr()?.mean_keepdim(0)?.sqrt()?;
+        got.insert(format!("stage.{name}"), Tensor::cat(&[mean, deviation], 0)?.to_dtype(DType::F32)?);
+    }
+    for (k, logits) in decoded.attention.iter().enumerate() {
+        let side = logits.dim(1)?.isqrt();
+        let middle = logits.reshape((side, side, ()))?.get(side / 2)?;
+        got.insert(format!("attention.cross{}", k + 2), middle);
+    }
+    Ok(got)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Check values of the design: the first elements of two tensors of seed 0.
+    #[test]
+    fn the_formula_gives_the_published_check_values() {
+        let f = Formula { seed: 0 };
+        let near = |got: &[f32], want: &[f32]| got.iter().zip(want).all(|(g, w)| (g - w).abs() < 1e-7);
+        let weight = f.values("out_conv.weight", &[3, 32, 1, 1]);
+        assert!(near(&weight, &[-0.27016085, -0.17594603, 0.19441752, 0.16210797]), "{:?}", &weight[..4]);
+        let bias = f.values("out_conv.bias", &[3]);
+        assert!(near(&bias, &[0.01372408, 0.07994135, 0.06067765]), "{bias:?}");
+    }
+
+    #[test]
+    fn a_nan_is_an_infinite_error() {
+        assert_eq!([1.0, f32::NAN, 2.0].into_iter().fold(0.0, worse), f32::INFINITY);
+    }
+}
