@@ -25,9 +25,9 @@ impl Linear {
         ops::linear(x, &self.weight, self.bias.as_ref())
     }
 
-    /// Whether training changes the weights.
+    /// Whether gradients are to flow back to the weights.
     pub fn is_trained(&self) -> bool {
-        self.weight.is_variable()
+        self.weight.track_op()
     }
 }
 

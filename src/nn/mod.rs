@@ -8,6 +8,7 @@
 
 mod attention;
 pub mod config;
+mod fused;
 mod generator;
 pub mod golden;
 mod layers;

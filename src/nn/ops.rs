@@ -6,6 +6,8 @@
 
 use candle_core::{Result, Tensor};
 
+use super::fused;
+
 /// What follows a convolution's norm.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Activation {
@@ -18,7 +20,7 @@ pub enum Activation {
 
 /// `x (.., i) -> (.., o)` with `weight (o, i)` and `bias (o)`.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    plain::linear(x, weight, bias)
+    if fused::applies(x) { fused::linear(x, weight, bias) } else { plain::linear(x, weight, bias) }
 }
 
 /// `x (m, h, w, i) -> (m, h', w', o)` with `weight (o, i, k, k)` and `bias (o)`, zero padding on all sides.
@@ -42,7 +44,11 @@ pub fn grouped_conv2d(
     stride: usize,
     padding: usize,
 ) -> Result<Tensor> {
-    plain::grouped_conv2d(x, weight, bias, stride, padding)
+    if fused::applies(x) {
+        fused::grouped_conv2d(x, weight, bias, stride, padding)
+    } else {
+        plain::grouped_conv2d(x, weight, bias, stride, padding)
+    }
 }
 
 /// Group norm over `x (n, m, h, w, c)`: every (n, m) picture has `groups` groups of channels, normalised to mean 0
@@ -55,36 +61,44 @@ pub fn group_norm(
     eps: f64,
     activation: Activation,
 ) -> Result<Tensor> {
-    plain::group_norm(x, groups, affine, eps, activation)
+    if fused::applies(x) {
+        fused::group_norm(x, groups, affine, eps, activation)
+    } else {
+        plain::group_norm(x, groups, affine, eps, activation)
+    }
 }
 
 /// Layer norm over the last dimension.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
-    plain::layer_norm(x, weight, bias, eps)
+    if fused::applies(x) {
+        fused::layer_norm(x, weight, bias, eps)
+    } else {
+        plain::layer_norm(x, weight, bias, eps)
+    }
 }
 
 pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
-    plain::activate(x, activation)
+    if fused::applies(x) { fused::activate(x, activation) } else { plain::activate(x, activation) }
 }
 
 /// `(.., 2 h) -> (.., h)`: the first half times the exact (erf) GELU of the second.
 pub fn geglu(x: &Tensor) -> Result<Tensor> {
-    plain::geglu(x)
+    if fused::applies(x) { fused::geglu(x) } else { plain::geglu(x) }
 }
 
 /// Scaled dot-product attention: `q (b, l, heads d)`, `k, v (b, s, heads d) -> (b, l, heads d)`, scale `d^-1/2`.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
-    plain::attention(q, k, v, heads)
+    if fused::applies(q) { fused::attention(q, k, v, heads) } else { plain::attention(q, k, v, heads) }
 }
 
 /// Each pixel doubled: `(m, h, w, c) -> (m, 2 h, 2 w, c)`.
 pub fn upsample_nearest2(x: &Tensor) -> Result<Tensor> {
-    plain::upsample_nearest2(x)
+    if fused::applies(x) { fused::upsample_nearest2(x) } else { plain::upsample_nearest2(x) }
 }
 
 /// Bilinear doubling with half-pixel centres, edges clamped: `(m, h, w, c) -> (m, 2 h, 2 w, c)`.
 pub fn upsample_bilinear2(x: &Tensor) -> Result<Tensor> {
-    plain::upsample_bilinear2(x)
+    if fused::applies(x) { fused::upsample_bilinear2(x) } else { plain::upsample_bilinear2(x) }
 }
 
 /// The operations out of candle's own, for every device and type.
