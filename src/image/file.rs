@@ -84,7 +84,10 @@ impl Picture {
             DynamicImage::ImageRgb16(p) => (3, Samples::U16(p.into_raw())),
             DynamicImage::ImageRgba16(p) => (4, Samples::U16(p.into_raw())),
             other => {
-                return Err(Error::format(path, format!("pictures of type {:?} are not read", other.color())));
+                return Err(Error::format(
+                    path,
+                    format!("pictures of type {:?} are not read", other.color()),
+                ));
             }
         };
         Ok(Self::new(width as usize, height as usize, channels, samples)?.with_icc_profile(icc_profile))

@@ -1,15 +1,33 @@
 //! The command line.
-use clap::Parser as _;
+//!
+//! Exit codes: 0 done, 1 the command's own no, 2 a mistake in the call or in a file, said on stderr.
+
+mod common;
+mod demo;
+mod restyle;
+mod synthesize;
 mod verify;
+
+use clap::Parser as _;
+
+/// Restyle photographs class by class
 #[derive(clap::Parser)]
+#[command(name = "ca2sis", version)]
 enum Command {
+    Demo(demo::Args),
+    Restyle(restyle::Args),
+    Synthesize(synthesize::Args),
     Verify(verify::Args),
 }
+
 fn main() {
-    let ok = match Command::parse() {
-        Command::Verify(a) => verify::run(a),
+    let done = match Command::parse() {
+        Command::Demo(args) => demo::run(args),
+        Command::Restyle(args) => restyle::run(args),
+        Command::Synthesize(args) => synthesize::run(args),
+        Command::Verify(args) => verify::run(args),
     };
-    match ok {
+    match done {
         Ok(true) => {}
         Ok(false) => std::process::exit(1),
         Err(e) => {

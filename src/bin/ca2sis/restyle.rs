@@ -1,0 +1,182 @@
+//! `ca2sis restyle`: the job.
+
+use std::path::{Path, PathBuf};
+
+use ca2sis::image::{LabelMap, Mask, Picture};
+use ca2sis::model::Class;
+use ca2sis::restyle::{Job, restyle};
+use ca2sis::{Error, Result};
+
+use crate::common::{ModelArgs, ReferenceArgs, check_output, note};
+
+/// Restyle classes of a picture after a reference
+///
+/// Pictures are PNG, JPEG, TIFF or WebP; the result keeps the content's size, sample type and alpha. Label maps are
+/// indexed or gray PNG (values are class indices) or painted in the model's colours.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Picture to restyle
+    content: PathBuf,
+    /// Label map of the content
+    #[arg(long)]
+    labels: PathBuf,
+    #[command(flatten)]
+    reference: ReferenceArgs,
+    /// Classes or groups to restyle, each with an optional strength from 0 to 1: body,cap=0.5 [default: all]
+    #[arg(long, value_delimiter = ',', value_name = "CLASS[=STRENGTH]")]
+    classes: Vec<String>,
+    /// Gray picture: where the result may differ from the content [default: where the classes are]
+    #[arg(long)]
+    mask: Option<PathBuf>,
+    /// Label map of the layout that the result is to have
+    #[arg(long, value_name = "LABELS")]
+    target_labels: Option<PathBuf>,
+    /// Strength of the whole change, from 0 to 1
+    #[arg(long, default_value_t = 1.0)]
+    strength: f32,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Picture to write; its ending says the format. JPEG cannot keep the pixels outside the mask exactly
+    #[arg(short, long)]
+    output: PathBuf,
+}
+
+pub fn run(args: Args) -> Result<bool> {
+    let Args { content, labels, reference, mask, target_labels, output, .. } = &args;
+    let optional = [mask.as_deref(), target_labels.as_deref()];
+    let required = [content, labels, &reference.reference, &reference.reference_labels];
+    let inputs: Vec<Option<&Path>> =
+        required.map(|p| Some(p.as_path())).into_iter().chain(optional).collect();
+    check_output(output, &inputs)?;
+
+    let (model, network) = args.model.open()?;
+    let classes = asked(&args.classes, model.classes())?;
+    let content = Picture::read(content)?;
+    content.check_writable(output)?;
+    let labels = LabelMap::read(labels, model.classes())?;
+    let target_labels = target_labels.as_ref().map(|p| LabelMap::read(p, model.classes())).transpose()?;
+    let mask = mask.as_ref().map(Mask::read).transpose()?;
+    let style = reference.style(&model, &network)?;
+    let job = Job {
+        content: &content,
+        labels: &labels,
+        target_labels: target_labels.as_ref(),
+        mask: mask.as_ref(),
+        style: &style,
+        classes: &classes,
+        strength: args.strength,
+    };
+    let (result, report) = restyle(&network, &job)?;
+    result.write(output)?;
+    note(model.classes(), &report.missing, "kept in their own style, as the reference lacks them");
+    note(model.classes(), &report.absent, "not restyled, as no label map has them");
+    Ok(true)
+}
+
+/// Reads `--classes`: names of classes or of groups, each with a strength where one is given.
+fn asked(items: &[String], classes: &[Class]) -> Result<Vec<(usize, f32)>> {
+    let mut asked: Vec<(usize, f32)> = Vec::new();
+    for item in items {
+        let (name, strength) = match item.split_once('=') {
+            None => (item.trim(), 1.0),
+            Some((name, strength)) => match strength.trim().parse::<f32>() {
+                Ok(value) if (0.0..=1.0).contains(&value) => (name.trim(), value),
+                _ => {
+                    return Err(Error::invalid(format!(
+                        "--classes {item}: the strength is not a number from 0 to 1"
+                    )));
+                }
+            },
+        };
+        let mut indices: Vec<usize> = (0..classes.len()).filter(|&i| classes[i].name == name).collect();
+        if indices.is_empty() {
+            indices = (0..classes.len()).filter(|&i| classes[i].groups.iter().any(|g| g == name)).collect();
+        }
+        if indices.is_empty() {
+            return Err(Error::invalid(unknown(name, classes)));
+        }
+        for index in indices {
+            // A later item overrides: "upper body=0.5,jacket".
+            asked.retain(|&(i, _)| i != index);
+            asked.push((index, strength));
+        }
+    }
+    Ok(asked)
+}
+
+fn unknown(name: &str, classes: &[Class]) -> String {
+    let mut names: Vec<&str> = classes.iter().map(|c| c.name.as_str()).collect();
+    for group in classes.iter().flat_map(|c| &c.groups) {
+        if !names.contains(&group.as_str()) {
+            names.push(group);
+        }
+    }
+    let near =
+        names.iter().map(|n| (edits(name, n), n)).min().filter(|&(edits, n)| edits * 2 <= n.chars().count());
+    let hint = near.map_or(String::new(), |(_, n)| format!(" (did you mean {n}?)"));
+    format!("--classes: the model has no class {name:?}{hint}; it has {}", names.join(", "))
+}
+
+/// Levenshtein distance.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, &y) in b.iter().enumerate() {
+            let changed = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn classes() -> Vec<Class> {
+        let class = |index, name: &str, group: &str| Class {
+            index,
+            name: name.into(),
+            color: [index as u8; 3],
+            groups: vec![group.into()],
+        };
+        vec![class(0, "backdrop", "scene"), class(1, "body", "product"), class(2, "cap", "product")]
+    }
+
+    fn read(list: &str) -> Result<Vec<(usize, f32)>> {
+        asked(&list.split(',').map(String::from).collect::<Vec<_>>(), &classes())
+    }
+
+    #[test]
+    fn names_strengths_and_groups() {
+        assert_eq!(read("body,cap=0.5").unwrap(), [(1, 1.0), (2, 0.5)]);
+        assert_eq!(read("product=0.25").unwrap(), [(1, 0.25), (2, 0.25)]);
+        assert_eq!(read("product=0.25, body").unwrap(), [(2, 0.25), (1, 1.0)]);
+    }
+
+    #[test]
+    fn unknown_names_are_answered_with_the_nearest_and_all() {
+        let error = read("boddy").unwrap_err().to_string();
+        assert!(
+            error.contains("did you mean body?") && error.contains("backdrop, body, cap, scene"),
+            "{error}"
+        );
+        let error = read("zebra").unwrap_err().to_string();
+        assert!(!error.contains("did you mean"), "{error}");
+    }
+
+    #[test]
+    fn strengths_outside_0_to_1_are_refused() {
+        for list in ["body=", "body=2", "body=-0.1", "body=nan", "body=x", "body=0.5=1"] {
+            assert!(read(list).is_err(), "{list}");
+        }
+    }
+
+    #[test]
+    fn edits_count_insertions_deletions_and_changes() {
+        assert_eq!((edits("", "cap"), edits("cap", "cap"), edits("kitten", "sitting")), (3, 0, 3));
+    }
+}
