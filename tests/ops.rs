@@ -1,8 +1,8 @@
 //! Every operation of the network: the CPU kernel (f32) against the plain form (f64), and the plain form's gradients
 //! against finite differences.
 
-use candle_core::{DType, Device, Result, Tensor, Var};
 use ca2sis::nn::ops::{self, Activation};
+use candle_core::{DType, Device, Result, Tensor, Var};
 
 type Op<'a> = dyn Fn(&[Tensor]) -> Result<Tensor> + 'a;
 
@@ -25,12 +25,14 @@ fn run(op: &Op, vars: &[Var]) -> Result<(Tensor, Vec<Tensor>)> {
     let y = op(&args)?;
     let grads = objective(&y)?.backward()?;
     let zeros = |v: &Var| v.zeros_like();
-    let grads = vars.iter().map(|v| grads.get(v).cloned().map_or_else(|| zeros(v), Ok)).collect::<Result<_>>()?;
+    let grads =
+        vars.iter().map(|v| grads.get(v).cloned().map_or_else(|| zeros(v), Ok)).collect::<Result<_>>()?;
     Ok((y, grads))
 }
 
 fn objective(y: &Tensor) -> Result<Tensor> {
-    let weights = Tensor::from_vec(values(y.elem_count(), 77), y.shape(), &Device::Cpu)?.to_dtype(y.dtype())?;
+    let weights =
+        Tensor::from_vec(values(y.elem_count(), 77), y.shape(), &Device::Cpu)?.to_dtype(y.dtype())?;
     (y * weights)?.sum_all()
 }
 
@@ -153,7 +155,8 @@ fn upsampling() {
 #[test]
 fn a_result_does_not_depend_on_the_run() {
     let shapes: [&[usize]; 3] = [&[1, 33, 31, 16], &[24, 16, 3, 3], &[24]];
-    let once = || run(&|t| ops::conv2d(&t[0], &t[1], Some(&t[2]), 1, 1), &inputs(&shapes, DType::F32)).unwrap();
+    let once =
+        || run(&|t| ops::conv2d(&t[0], &t[1], Some(&t[2]), 1, 1), &inputs(&shapes, DType::F32)).unwrap();
     let (first, first_grads) = once();
     let (second, second_grads) = once();
     assert_eq!(flat(&first), flat(&second));
