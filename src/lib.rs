@@ -4,15 +4,19 @@
 //! - [`nn`]: the network, pure tensors.
 //! - [`model`]: the model file and its description.
 //! - [`image`]: pixels, label maps, resampling, files.
+//! - [`style`]: how each class of a reference looks.
 //! - [`restyle`]: the job: content, labels and styles in, the restyled picture out.
+//! - [`device`]: where the network runs.
 //! - [`train`]: the trainer that makes model files.
 
+pub mod device;
 pub mod error;
 pub mod image;
 pub mod kernels;
 pub mod model;
 pub mod nn;
 pub mod restyle;
+pub mod style;
 pub mod train;
 
 mod capi;

@@ -1,0 +1,225 @@
+//! Pictures as their files hold them, and as the network sees them.
+
+use candle_core::{Device, Tensor};
+use rayon::prelude::*;
+
+use super::resample::{Axis, Resampled};
+use crate::{Error, Result};
+
+/// The samples of a picture, row by row from the top, channels interleaved.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Samples {
+    /// 0 to 255.
+    U8(Vec<u8>),
+    /// 0 to 65535.
+    U16(Vec<u16>),
+    /// 0.0 to 1.0 is black to white; values beyond are kept where nothing is changed.
+    F32(Vec<f32>),
+}
+
+impl Samples {
+    pub fn len(&self) -> usize {
+        match self {
+            Self::U8(v) => v.len(),
+            Self::U16(v) => v.len(),
+            Self::F32(v) => v.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The sample type in words, for messages.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::U8(_) => "8-bit",
+            Self::U16(_) => "16-bit",
+            Self::F32(_) => "float",
+        }
+    }
+
+    /// Sample `i` with black at 0 and white at 1.
+    pub(super) fn unit(&self, i: usize) -> f32 {
+        match self {
+            Self::U8(v) => f32::from(v[i]) / 255.0,
+            Self::U16(v) => f32::from(v[i]) / 65535.0,
+            Self::F32(v) => v[i],
+        }
+    }
+}
+
+/// A picture in the sample type and with the channels of its file.
+///
+/// Samples are taken as display-encoded (sRGB) in every type, float included. Alpha is straight, not premultiplied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Picture {
+    width: usize,
+    height: usize,
+    channels: usize,
+    samples: Samples,
+    icc_profile: Option<Vec<u8>>,
+}
+
+impl Picture {
+    /// A picture of `channels` 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGB and alpha).
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when a side is 0, `channels` is another number, or `samples` do not number
+    /// `width * height * channels`.
+    pub fn new(width: usize, height: usize, channels: usize, samples: Samples) -> Result<Self> {
+        if !(1..=4).contains(&channels) {
+            return Err(Error::invalid(format!("a picture has 1 to 4 channels, not {channels}")));
+        }
+        let wanted = width.checked_mul(height).and_then(|n| n.checked_mul(channels));
+        if wanted.is_none_or(|n| n == 0 || n != samples.len()) {
+            return Err(Error::invalid(format!(
+                "{} samples cannot be a picture of {width} x {height} pixels with {channels} channels",
+                samples.len()
+            )));
+        }
+        Ok(Self { width, height, channels, samples, icc_profile: None })
+    }
+
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGB and alpha).
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Channels that hold colour, not alpha: 1 or 3.
+    pub fn color_channels(&self) -> usize {
+        if self.channels < 3 { 1 } else { 3 }
+    }
+
+    pub fn samples(&self) -> &Samples {
+        &self.samples
+    }
+
+    pub(crate) fn samples_mut(&mut self) -> &mut Samples {
+        &mut self.samples
+    }
+
+    /// The ICC profile of the file this picture came from; written again with it, used for nothing else.
+    pub fn icc_profile(&self) -> Option<&[u8]> {
+        self.icc_profile.as_deref()
+    }
+
+    pub(super) fn with_icc_profile(self, icc_profile: Option<Vec<u8>>) -> Self {
+        Self { icc_profile, ..self }
+    }
+
+    /// The picture as the network sees it: RGB from 0 to 1, alpha left out. Gray is repeated; values outside [0, 1]
+    /// are clamped, and NaN becomes 0.
+    pub fn to_rgb_f32(&self) -> RgbImage {
+        let mut pixels = vec![0.0; self.width * self.height * 3];
+        pixels.par_chunks_exact_mut(self.width * 3).enumerate().for_each(|(y, row)| self.rgb_row(y, row));
+        RgbImage { width: self.width, height: self.height, pixels }
+    }
+
+    /// Row `y` of [`to_rgb_f32`](Self::to_rgb_f32).
+    pub(crate) fn rgb_row(&self, y: usize, row: &mut [f32]) {
+        let second = usize::from(self.channels >= 3);
+        for (x, rgb) in row.chunks_exact_mut(3).enumerate() {
+            let i = (y * self.width + x) * self.channels;
+            for (c, value) in rgb.iter_mut().enumerate() {
+                // max before min: NaN becomes 0.
+                *value = self.samples.unit(i + c * second).max(0.0).min(1.0);
+            }
+        }
+    }
+}
+
+/// An RGB picture of floats, display-encoded (sRGB), 0 to 1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RgbImage {
+    pub width: usize,
+    pub height: usize,
+    /// Row by row from the top, three floats a pixel.
+    pub pixels: Vec<f32>,
+}
+
+impl RgbImage {
+    /// The picture at another size (neither side 0), by an antialiased bicubic filter. Values stay within [0, 1].
+    pub fn resized(&self, width: usize, height: usize) -> Self {
+        let row = |y: usize, out: &mut [f32]| {
+            out.copy_from_slice(&self.pixels[y * self.width * 3..][..self.width * 3])
+        };
+        let columns = Axis::new(self.width, 0.0, self.width as f64, width);
+        let rows = Axis::new(self.height, 0.0, self.height as f64, height);
+        Resampled::new(self.width, row, &columns, rows).into_image()
+    }
+
+    /// The network's input, `(1, height, width, 3)` from -1 to 1.
+    pub fn to_tensor(&self, device: &Device) -> candle_core::Result<Tensor> {
+        let pixels: Vec<f32> = self.pixels.iter().map(|v| v * 2.0 - 1.0).collect();
+        Tensor::from_vec(pixels, (1, self.height, self.width, 3), device)
+    }
+
+    /// The network's output, `(1, height, width, 3)` from -1 to 1; values beyond are clamped.
+    pub fn from_tensor(image: &Tensor) -> candle_core::Result<Self> {
+        let (_, height, width, _) = image.dims4()?;
+        let mut pixels = image.flatten_all()?.to_vec1::<f32>()?;
+        pixels.truncate(height * width * 3);
+        for v in &mut pixels {
+            *v = ((*v + 1.0) / 2.0).clamp(0.0, 1.0);
+        }
+        Ok(Self { width, height, pixels })
+    }
+
+    /// An 8-bit RGB picture.
+    pub fn to_picture(&self) -> Result<Picture> {
+        let samples = self.pixels.iter().map(|v| (v * 255.0).round() as u8).collect();
+        Picture::new(self.width, self.height, 3, Samples::U8(samples))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_that_do_not_fit_are_refused() {
+        for (w, h, c, n) in
+            [(0, 4, 3, 0), (4, 0, 1, 0), (2, 2, 0, 0), (2, 2, 5, 20), (2, 2, 3, 11), (usize::MAX, 2, 1, 1)]
+        {
+            assert!(Picture::new(w, h, c, Samples::U8(vec![0; n])).is_err(), "{w} x {h} x {c}, {n} samples");
+        }
+    }
+
+    #[test]
+    fn every_form_gives_the_same_rgb() {
+        let forms = [
+            (1, Samples::U8(vec![51])),
+            (2, Samples::U8(vec![51, 9])),
+            (3, Samples::U16(vec![13107; 3])),
+            (4, Samples::F32(vec![0.2, 0.2, 0.2, 7.0])),
+        ];
+        for (channels, samples) in forms {
+            let rgb = Picture::new(1, 1, channels, samples).unwrap().to_rgb_f32();
+            assert_eq!(rgb.pixels, [0.2; 3], "{channels} channels");
+        }
+    }
+
+    #[test]
+    fn wild_floats_become_tame() {
+        let samples = Samples::F32(vec![f32::NAN, f32::INFINITY, -3.0]);
+        assert_eq!(Picture::new(1, 1, 3, samples).unwrap().to_rgb_f32().pixels, [0.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn tensor_and_back() {
+        let image = RgbImage { width: 2, height: 1, pixels: vec![0.0, 0.25, 0.5, 0.75, 1.0, 0.125] };
+        let tensor = image.to_tensor(&Device::Cpu).unwrap();
+        assert_eq!(tensor.dims(), [1, 1, 2, 3]);
+        assert_eq!(tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap()[..3], [-1.0, -0.5, 0.0]);
+        assert_eq!(RgbImage::from_tensor(&tensor).unwrap(), image);
+    }
+}

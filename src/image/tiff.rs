@@ -1,0 +1,125 @@
+//! TIFF files: 8-bit, 16-bit and float samples, gray or RGB, with or without alpha.
+
+use std::io::{BufRead, Seek, Write};
+
+use tiff::decoder::{BufferLayoutPreference, Decoder, DecodingResult, Limits};
+use tiff::encoder::colortype::{self, ColorType as Form};
+use tiff::encoder::{TiffEncoder, TiffKind, TiffValue};
+use tiff::tags::{ExtraSamples, Tag};
+use tiff::{ColorType, TiffError, TiffResult};
+
+use super::file::{MAX_BYTES, check_size};
+use super::{Picture, Samples};
+
+/// Reads the first picture of a TIFF file; an error is the reason in words.
+pub(super) fn read(file: impl BufRead + Seek) -> Result<Picture, String> {
+    let mut limits = Limits::default();
+    limits.decoding_buffer_size = MAX_BYTES as usize;
+    limits.intermediate_buffer_size = MAX_BYTES as usize;
+    let mut decoder = Decoder::new(file).map_err(reason)?.with_limits(limits);
+    let (width, height) = decoder.dimensions().map_err(reason)?;
+    check_size(width, height)?;
+    let color = decoder.colortype().map_err(reason)?;
+    let samples_per_pixel: u16 =
+        decoder.find_tag_unsigned(Tag::SamplesPerPixel).map_err(reason)?.unwrap_or(1);
+    let extra: Vec<u16> =
+        decoder.find_tag_unsigned_vec(Tag::ExtraSamples).map_err(reason)?.unwrap_or_default();
+    let channels = match color {
+        ColorType::Gray(_) => 1,
+        // The decoder does not know gray with alpha by name.
+        ColorType::GrayA(_) | ColorType::Multiband { num_samples: 2, .. } => 2,
+        ColorType::RGB(_) => 3,
+        ColorType::RGBA(_) => 4,
+        other => {
+            return Err(format!(
+                "TIFF of colour type {other:?}: save it as gray or RGB, with or without alpha"
+            ));
+        }
+    };
+    if samples_per_pixel != channels {
+        return Err(format!(
+            "TIFF with {samples_per_pixel} channels, {channels} of them known: remove the others"
+        ));
+    }
+    if extra.first() == Some(&ExtraSamples::AssociatedAlpha.to_u16()) {
+        return Err("TIFF with premultiplied alpha: save it with straight alpha".into());
+    }
+
+    let mut decoded = DecodingResult::U8(Vec::new());
+    let layout = decoder.read_image_to_buffer(&mut decoded).map_err(reason)?;
+    if color.bit_depth() < 8 {
+        return Err(format!("TIFF of {} bits a sample: save it with 8, 16 or float", color.bit_depth()));
+    }
+    let samples = match decoded {
+        DecodingResult::U8(v) => Samples::U8(interleave(v, &layout)?),
+        DecodingResult::U16(v) => Samples::U16(interleave(v, &layout)?),
+        // f32 holds every f16 value.
+        DecodingResult::F16(v) => Samples::F32(interleave(v, &layout)?.into_iter().map(f32::from).collect()),
+        DecodingResult::F32(v) => Samples::F32(interleave(v, &layout)?),
+        _ => return Err("TIFF of an unusual sample type: save it with 8, 16 or 32-bit float".into()),
+    };
+    let icc_profile = decoder.find_tag(Tag::IccProfile).ok().flatten().and_then(|v| v.into_u8_vec().ok());
+    let picture = Picture::new(width as usize, height as usize, usize::from(channels), samples);
+    Ok(picture.map_err(|e| e.to_string())?.with_icc_profile(icc_profile))
+}
+
+/// Brings planes stored one after another together, pixel by pixel.
+fn interleave<T: Copy>(samples: Vec<T>, layout: &BufferLayoutPreference) -> Result<Vec<T>, String> {
+    if samples.len() * size_of::<T>() < layout.complete_len {
+        return Err("TIFF whose channels lie apart and that is too large for it".into());
+    }
+    if layout.planes < 2 {
+        return Ok(samples);
+    }
+    let plane = samples.len() / layout.planes;
+    Ok((0..plane).flat_map(|i| (0..layout.planes).map(move |p| p * plane + i)).map(|i| samples[i]).collect())
+}
+
+fn reason(e: TiffError) -> String {
+    format!("not a TIFF file that can be read: {e}")
+}
+
+/// Writes `picture` as uncompressed TIFF; as BigTIFF where the plain form's 4 GiB could be too few.
+pub(super) fn write(picture: &Picture, file: impl Write + Seek) -> TiffResult<()> {
+    let bytes = match picture.samples() {
+        Samples::U8(v) => v.len(),
+        Samples::U16(v) => v.len() * 2,
+        Samples::F32(v) => v.len() * 4,
+    };
+    if bytes < 3 << 30 {
+        write_samples(picture, TiffEncoder::new(file)?)
+    } else {
+        write_samples(picture, TiffEncoder::new_big(file)?)
+    }
+}
+
+fn write_samples<W: Write + Seek, K: TiffKind>(picture: &Picture, to: TiffEncoder<W, K>) -> TiffResult<()> {
+    use colortype::{Gray8, Gray16, Gray32Float, RGB8, RGB16, RGB32Float};
+    let gray = picture.color_channels() == 1;
+    match picture.samples() {
+        Samples::U8(v) if gray => write_form::<Gray8, _, _>(picture, v, to),
+        Samples::U8(v) => write_form::<RGB8, _, _>(picture, v, to),
+        Samples::U16(v) if gray => write_form::<Gray16, _, _>(picture, v, to),
+        Samples::U16(v) => write_form::<RGB16, _, _>(picture, v, to),
+        Samples::F32(v) if gray => write_form::<Gray32Float, _, _>(picture, v, to),
+        Samples::F32(v) => write_form::<RGB32Float, _, _>(picture, v, to),
+    }
+}
+
+fn write_form<C: Form, W: Write + Seek, K: TiffKind>(
+    picture: &Picture,
+    samples: &[C::Inner],
+    mut to: TiffEncoder<W, K>,
+) -> TiffResult<()>
+where
+    [C::Inner]: TiffValue,
+{
+    let mut image = to.new_image::<C>(picture.width() as u32, picture.height() as u32)?;
+    if picture.channels() > picture.color_channels() {
+        image.extra_samples(&[ExtraSamples::UnassociatedAlpha])?;
+    }
+    if let Some(icc_profile) = picture.icc_profile() {
+        image.encoder().write_tag(Tag::IccProfile, icc_profile)?;
+    }
+    image.write_data(samples)
+}
