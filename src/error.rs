@@ -23,6 +23,9 @@ pub enum Error {
     /// The device is not there, or failed.
     #[error("device: {0}")]
     Device(String),
+    /// Training came to a value that is no finite number.
+    #[error("step {step}: {what} is {value}; lower the learning rates, or leave out the loss named")]
+    Diverged { step: usize, what: String, value: f64 },
     /// The work was stopped on request.
     #[error("cancelled")]
     Cancelled,

@@ -1,1 +1,23 @@
-//! (being written)
+//! The trainer: pictures and label maps in, a model file out.
+//!
+//! The losses and the schedule are the published ones (see [`losses`] and [`Recipe`]), with VGG19 replaced by
+//! SqueezeNet. A run is a folder; [`run()`] goes on where it stopped. Every batch is a function of seed and step alone
+//! and every tensor is saved in full, so on the CPU a run that was interrupted gives the same weights, bit for bit, as
+//! one that was not.
+
+pub mod data;
+pub mod discriminator;
+pub mod evaluate;
+pub mod init;
+pub mod losses;
+pub mod optim;
+pub mod preset;
+mod run;
+mod state;
+mod trainer;
+
+pub use data::Dataset;
+pub use init::MaskInit;
+pub use run::{Description, Ending, Event, RunOptions, run};
+pub use state::RunDir;
+pub use trainer::{LossWeights, Losses, Recipe, Trainer};

@@ -6,6 +6,7 @@ mod common;
 mod demo;
 mod restyle;
 mod synthesize;
+mod train;
 mod verify;
 
 use clap::Parser as _;
@@ -17,6 +18,7 @@ enum Command {
     Demo(demo::Args),
     Restyle(restyle::Args),
     Synthesize(synthesize::Args),
+    Train(Box<train::Args>),
     Verify(verify::Args),
 }
 
@@ -25,6 +27,7 @@ fn main() {
         Command::Demo(args) => demo::run(args),
         Command::Restyle(args) => restyle::run(args),
         Command::Synthesize(args) => synthesize::run(args),
+        Command::Train(args) => train::run(*args),
         Command::Verify(args) => verify::run(args),
     };
     match done {

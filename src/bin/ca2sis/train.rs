@@ -1,0 +1,337 @@
+//! `ca2sis train`: a model file from pictures and label maps.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ca2sis::model::{TrainingData, classes_from_json};
+use ca2sis::nn::Config;
+use ca2sis::train::{self, Description, Ending, Event, MaskInit, Recipe, RunDir, RunOptions, preset};
+use ca2sis::{Error, Result};
+use candle_core::Device;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Train a model, or go on with a run.
+///
+/// The run's folder holds its options, its state, metrics.jsonl, sheets of held-out pictures, and model.safetensors, which
+/// is usable at any time. To go on with a run, name its folder; options are those it began with. Only --steps may be
+/// changed, and what does not touch the weights: intervals, time limit, device, threads, the model's description.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folder of the run.
+    #[arg(long)]
+    out: PathBuf,
+    /// Folder with images/ (JPEG or PNG) and labels/ (gray PNG of class indices); classes.json in it or its parent.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Folder of the same form whose files LAYOUT_LOOK show the layout of one picture in the look of another.
+    #[arg(long)]
+    pairs: Option<PathBuf>,
+    /// Keep the last N pictures by name, and their pairs, from training.
+    #[arg(long, value_name = "N")]
+    hold_out: Option<usize>,
+    /// Network sizes by name: studio-128 or published.
+    #[arg(long, conflicts_with = "config")]
+    preset: Option<String>,
+    /// Network sizes from a JSON file.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Steps in all; the learning rates are constant for half of them, then fall to zero.
+    #[arg(long)]
+    steps: Option<usize>,
+    /// Samples a step [default: 2].
+    #[arg(long)]
+    batch: Option<usize>,
+    /// Share of samples that are pairs [default: 0.5].
+    #[arg(long)]
+    pair_share: Option<f64>,
+    #[arg(long)]
+    seed: Option<u64>,
+    /// SqueezeNet weights for the perceptual loss; without, it compares pixels at four sizes.
+    #[arg(long, value_name = "FILE")]
+    perceptual: Option<PathBuf>,
+    /// Weight of the hinge loss [default: 1].
+    #[arg(long, value_name = "W")]
+    gan: Option<f64>,
+    /// Weight of feature matching [default: 10].
+    #[arg(long, value_name = "W")]
+    features: Option<f64>,
+    /// Weight of the perceptual loss [default: 10].
+    #[arg(long, value_name = "W")]
+    perceptual_weight: Option<f64>,
+    /// Weight of the attention loss [default: 1].
+    #[arg(long, value_name = "W")]
+    attention: Option<f64>,
+    /// Weight of the mean absolute difference of pixels [default: 0].
+    #[arg(long, value_name = "W")]
+    l1: Option<f64>,
+    /// The first step with discriminators [default: 0].
+    #[arg(long, value_name = "STEP")]
+    gan_start: Option<usize>,
+    /// Channels in the discriminators' first layer [default: 64].
+    #[arg(long, value_name = "N")]
+    discriminator_width: Option<usize>,
+    /// Learning rate of the generator [default: 1e-4].
+    #[arg(long, value_name = "RATE")]
+    lr: Option<f64>,
+    /// Learning rate of the discriminators [default: 4e-4].
+    #[arg(long, value_name = "RATE")]
+    discriminator_lr: Option<f64>,
+    /// Factor on the learning rate of the mask embedder [default: 1].
+    #[arg(long, value_name = "FACTOR")]
+    mask_lr: Option<f64>,
+    /// Adam's decay of the first moment [default: 0].
+    #[arg(long)]
+    beta1: Option<f64>,
+    /// Adam's decay of the second moment [default: 0.9].
+    #[arg(long)]
+    beta2: Option<f64>,
+    /// Decay of the running mean of the weights [default: 0.9999].
+    #[arg(long)]
+    ema: Option<f64>,
+    /// How the mask embedder begins: area or random [default: area].
+    #[arg(long, value_parser = mask_init)]
+    mask_init: Option<MaskInit>,
+    /// A model file to begin with.
+    #[arg(long, value_name = "MODEL")]
+    init: Option<PathBuf>,
+
+    /// Steps between lines in metrics.jsonl.
+    #[arg(long, default_value_t = 20)]
+    log_every: usize,
+    /// Steps between held-out figures.
+    #[arg(long, default_value_t = 1000)]
+    eval_every: usize,
+    /// Steps between sheets.
+    #[arg(long, default_value_t = 1000)]
+    sheet_every: usize,
+    /// Steps between saves.
+    #[arg(long, default_value_t = 1000)]
+    save_every: usize,
+    /// Held-out pictures, and pairs, that the figures are taken on.
+    #[arg(long, default_value_t = 32)]
+    eval_limit: usize,
+    /// Rows of held-out pictures, and of pairs, on a sheet.
+    #[arg(long, default_value_t = 6)]
+    sheet_rows: usize,
+    /// Save and stop after this many minutes.
+    #[arg(long, value_name = "MINUTES")]
+    time_limit: Option<f64>,
+    /// cpu, cuda or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Threads on the CPU; all by default.
+    #[arg(long)]
+    threads: Option<usize>,
+
+    /// The model's name [default: the data folder's].
+    #[arg(long)]
+    name: Option<String>,
+    #[arg(long, default_value = "1.0.0")]
+    model_version: String,
+    #[arg(long, default_value = "MIT OR Apache-2.0")]
+    licence: String,
+    /// May be given more than once.
+    #[arg(long = "author")]
+    authors: Vec<String>,
+    #[arg(long, default_value = "not stated")]
+    data_licence: String,
+    /// Where the data come from.
+    #[arg(long, default_value = "")]
+    data_note: String,
+    /// What the model must not be expected to do; may be given more than once.
+    #[arg(long = "limit")]
+    limits: Vec<String>,
+}
+
+fn mask_init(text: &str) -> std::result::Result<MaskInit, String> {
+    match text {
+        "area" => Ok(MaskInit::Area),
+        "random" => Ok(MaskInit::Random),
+        _ => Err("it is area or random".into()),
+    }
+}
+
+pub fn run(args: Args) -> Result<bool> {
+    if let Some(threads) = args.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        pool.map_err(|e| Error::invalid(format!("--threads {threads}: {e}")))?;
+    }
+    let device = device(&args.device)?;
+    let recipe = recipe(&args)?;
+    let options = options(&args, &recipe)?;
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = stop.clone();
+    ctrlc::set_handler(move || {
+        if asked.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("\nstopping after this step; once more to stop without saving");
+    })
+    .map_err(|e| Error::invalid(format!("Ctrl-C cannot be caught: {e}")))?;
+
+    let bar = ProgressBar::new(recipe.steps as u64);
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} steps, {eta} left; {msg}");
+    bar.set_style(style.map_err(|e| Error::invalid(e.to_string()))?);
+    let steps = recipe.steps;
+    let mut done_steps = 0;
+    let ending = train::run(recipe, &options, &device, &stop, &mut |event| match event {
+        Event::Ready { pictures: (own, pairs), held: (held, held_pairs), steps_done } => {
+            bar.println(format!(
+                "{own} pictures and {pairs} pairs; {held} pictures and {held_pairs} pairs held out; {steps_done} steps done"
+            ));
+            bar.set_position(steps_done as u64);
+            bar.reset_eta();
+            done_steps = steps_done;
+        }
+        Event::Step { done, losses, .. } => {
+            let losses: Vec<_> = losses.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+            bar.set_message(losses.join(", "));
+            bar.set_position(done as u64);
+            done_steps = done;
+        }
+        Event::Held { done, own, pairs } => {
+            for (what, figures) in [("pictures", own), ("pairs", pairs)] {
+                if let Some(f) = figures {
+                    let (n, psnr, l1) = (f.pictures, f.psnr, f.l1);
+                    bar.println(format!("step {done}: {n} held-out {what}: PSNR {psnr:.2} dB, L1 {l1:.4}"));
+                }
+            }
+        }
+        Event::Saved { done } => bar.println(format!("step {done}: saved")),
+    });
+    bar.finish_and_clear();
+    let model = RunDir::new(&options.out).model();
+    match ending? {
+        Ending::Finished => println!("{steps} steps done; the model is {}", model.display()),
+        Ending::Stopped => println!(
+            "stopped and saved after step {done_steps} of {steps}; the same command goes on. The model so far is {}",
+            model.display()
+        ),
+        Ending::TimeLimit => println!(
+            "time limit: saved after step {done_steps} of {steps}; the same command goes on. The model so far is {}",
+            model.display()
+        ),
+    }
+    Ok(true)
+}
+
+fn device(name: &str) -> Result<Device> {
+    let cuda = |index| Device::new_cuda(index).map_err(|e| Error::Device(format!("{name}: {e}")));
+    match name.split_once(':') {
+        None if name == "cpu" => Ok(Device::Cpu),
+        None if name == "cuda" => cuda(0),
+        Some(("cuda", index)) if index.parse::<usize>().is_ok() => cuda(index.parse().unwrap_or_default()),
+        _ => Err(Error::invalid(format!("--device {name}: it is cpu, cuda or cuda:N"))),
+    }
+}
+
+/// The run's recipe where there is a run, else the published one, with what the command line says put in.
+fn recipe(args: &Args) -> Result<Recipe> {
+    let begun = RunDir::new(&args.out).recipe()?;
+    let network = network(args, begun.as_ref().map(|recipe| recipe.network.classes))?;
+    let mut recipe = match begun {
+        Some(recipe) => recipe,
+        None => {
+            let data = args.data.clone().ok_or_else(|| {
+                Error::invalid(format!("{} holds no run to go on with: give --data DIR", args.out.display()))
+            })?;
+            let network = network.clone().ok_or_else(|| {
+                Error::invalid(
+                    "a new run needs its network: --preset studio-128, --preset published or --config FILE",
+                )
+            })?;
+            Recipe::published(data, network)
+        }
+    };
+    fn put<T: Clone>(to: &mut T, from: &Option<T>) {
+        if let Some(value) = from {
+            *to = value.clone();
+        }
+    }
+    let optional = |to: &mut Option<PathBuf>, from: &Option<PathBuf>| {
+        if from.is_some() {
+            to.clone_from(from);
+        }
+    };
+    put(&mut recipe.network, &network);
+    put(&mut recipe.data, &args.data);
+    optional(&mut recipe.pairs, &args.pairs);
+    put(&mut recipe.hold_out, &args.hold_out);
+    put(&mut recipe.steps, &args.steps);
+    put(&mut recipe.batch, &args.batch);
+    put(&mut recipe.pair_share, &args.pair_share);
+    put(&mut recipe.seed, &args.seed);
+    optional(&mut recipe.perceptual, &args.perceptual);
+    put(&mut recipe.weights.gan, &args.gan);
+    put(&mut recipe.weights.features, &args.features);
+    put(&mut recipe.weights.perceptual, &args.perceptual_weight);
+    put(&mut recipe.weights.attention, &args.attention);
+    put(&mut recipe.weights.l1, &args.l1);
+    put(&mut recipe.gan_start, &args.gan_start);
+    put(&mut recipe.discriminator_width, &args.discriminator_width);
+    put(&mut recipe.generator_rate, &args.lr);
+    put(&mut recipe.discriminator_rate, &args.discriminator_lr);
+    put(&mut recipe.mask_rate, &args.mask_lr);
+    put(&mut recipe.beta1, &args.beta1);
+    put(&mut recipe.beta2, &args.beta2);
+    put(&mut recipe.ema, &args.ema);
+    put(&mut recipe.mask_init, &args.mask_init);
+    optional(&mut recipe.init, &args.init);
+    Ok(recipe)
+}
+
+fn network(args: &Args, classes: Option<usize>) -> Result<Option<Config>> {
+    if let Some(path) = &args.config {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+        let config =
+            serde_json::from_str(&text).map_err(|e| Error::format(path, format!("no network sizes: {e}")))?;
+        return Ok(Some(config));
+    }
+    let Some(name) = &args.preset else { return Ok(None) };
+    let classes = match (classes, &args.data) {
+        (Some(classes), _) => classes,
+        (None, Some(data)) => {
+            let (beside, above) = (data.join("classes.json"), data.join("../classes.json"));
+            classes_from_json(if beside.exists() { &beside } else { &above })?.len()
+        }
+        (None, None) => return Err(Error::invalid("--preset needs --data DIR, whose classes it takes")),
+    };
+    Ok(Some(preset::preset(name, classes)?))
+}
+
+fn options(args: &Args, recipe: &Recipe) -> Result<RunOptions> {
+    let folder =
+        |path: &Path| path.file_name().map_or("data".into(), |name| name.to_string_lossy().into_owned());
+    let time_limit = match args.time_limit {
+        Some(minutes) => Some(Duration::try_from_secs_f64(minutes * 60.0).map_err(|_| {
+            Error::invalid(format!("--time-limit {minutes}: it is a number of minutes from 0 up"))
+        })?),
+        None => None,
+    };
+    let data = TrainingData {
+        name: folder(&recipe.data),
+        licence: args.data_licence.clone(),
+        note: args.data_note.clone(),
+    };
+    Ok(RunOptions {
+        out: args.out.clone(),
+        log_every: args.log_every,
+        eval_every: args.eval_every,
+        sheet_every: args.sheet_every,
+        save_every: args.save_every,
+        eval_limit: args.eval_limit,
+        sheet_rows: args.sheet_rows,
+        time_limit,
+        description: Description {
+            name: args.name.clone().unwrap_or_else(|| folder(&recipe.data)),
+            version: args.model_version.clone(),
+            licence: args.licence.clone(),
+            authors: args.authors.clone(),
+            training_data: vec![data],
+            limits: args.limits.clone(),
+        },
+    })
+}

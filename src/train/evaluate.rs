@@ -1,0 +1,87 @@
+//! Held-out figures and sheets.
+
+use std::path::Path;
+
+use candle_core::{DType, Tensor};
+use serde::Serialize;
+
+use super::data::{Batch, Dataset};
+use crate::nn::Network;
+use crate::{Error, Result};
+
+/// Means over held-out pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Figures {
+    pub pictures: usize,
+    /// Peak signal-to-noise ratio in dB, mean over pictures.
+    pub psnr: f64,
+    /// Mean absolute difference of values in [0, 1].
+    pub l1: f64,
+}
+
+/// Pictures decoded at once.
+const CHUNK: usize = 8;
+
+/// How well `network` gives the first `limit` held-out pictures (`pairs` false: reconstructions) or pairs. None when there
+/// are none.
+pub fn held_out(network: &Network, data: &Dataset, pairs: bool, limit: usize) -> Result<Option<Figures>> {
+    let (own, paired) = data.held_len();
+    let count = if pairs { paired } else { own }.min(limit);
+    let (mut psnr, mut l1) = (0.0, 0.0);
+    for first in (0..count).step_by(CHUNK) {
+        let batch = data.held(pairs, first..(first + CHUNK).min(count), network.device())?;
+        let difference = ((render(network, &batch)? - &batch.target_rgb)? * 0.5)?.flatten_from(1)?;
+        let to_vec = |t: Tensor| t.to_dtype(DType::F64)?.to_vec1::<f64>();
+        let squares = to_vec(difference.sqr()?.mean(1)?)?;
+        psnr += squares.iter().map(|&s| -10.0 * s.max(1e-10).log10()).sum::<f64>();
+        l1 += to_vec(difference.abs()?.mean(1)?)?.iter().sum::<f64>();
+    }
+    let n = count as f64;
+    Ok((count > 0).then(|| Figures { pictures: count, psnr: psnr / n, l1: l1 / n }))
+}
+
+fn render(network: &Network, batch: &Batch) -> Result<Tensor> {
+    let style = network.encode_style(&batch.style_rgb, &batch.style_labels)?;
+    Ok(network.generate(&network.encode_mask(&batch.target_labels)?, &style)?)
+}
+
+/// Writes a PNG with a row for each of the first `rows` held-out reconstructions, then pairs: label map in palette colours,
+/// style picture, output, target.
+pub fn write_sheet(network: &Network, data: &Dataset, rows: usize, path: &Path) -> Result<()> {
+    let side = network.config().resolution;
+    let (own, paired) = data.held_len();
+    let (own, paired) = (own.min(rows), paired.min(rows));
+    let gap = 2;
+    let mut sheet =
+        image::RgbImage::from_pixel((4 * (side + gap)) as u32, ((own + paired) * (side + gap)) as u32, WHITE);
+    for (pairs, count, top) in [(false, own, 0), (true, paired, own)] {
+        for i in 0..count {
+            let batch = data.held(pairs, i..i + 1, network.device())?;
+            let colours = |&label: &u8| data.classes()[usize::from(label)].color;
+            let labels = data.held_labels(pairs, i).iter().flat_map(colours).collect();
+            let panels = [
+                labels,
+                bytes(&batch.style_rgb)?,
+                bytes(&render(network, &batch)?)?,
+                bytes(&batch.target_rgb)?,
+            ];
+            for (column, panel) in panels.into_iter().enumerate() {
+                let panel = image::RgbImage::from_raw(side as u32, side as u32, panel)
+                    .expect("a panel has three bytes a pixel");
+                let (x, y) = (column * (side + gap), (top + i) * (side + gap));
+                image::imageops::replace(&mut sheet, &panel, x as i64, y as i64);
+            }
+        }
+    }
+    sheet.save(path).map_err(|e| match e {
+        image::ImageError::IoError(e) => Error::io(path, e),
+        e => Error::format(path, e.to_string()),
+    })
+}
+
+const WHITE: image::Rgb<u8> = image::Rgb([255; 3]);
+
+fn bytes(rgb: &Tensor) -> Result<Vec<u8>> {
+    let values = rgb.flatten_all()?.to_vec1::<f32>()?;
+    Ok(values.iter().map(|v| (v * 127.5 + 127.5).round().clamp(0.0, 255.0) as u8).collect())
+}

@@ -1,0 +1,252 @@
+//! A whole run: steps, figures, sheets, saves.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use candle_core::{DType, Device};
+use serde_json::{Map, Value, json};
+
+use super::data::Dataset;
+use super::evaluate::{self, Figures};
+use super::state::{RunDir, write_atomic};
+use super::trainer::{Losses, Recipe, Trainer};
+use crate::model::{FORMAT, Metadata, TrainingData};
+use crate::{Error, Result, model};
+
+/// What a run does besides training: none of it changes the weights.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// The run's folder.
+    pub out: PathBuf,
+    /// Steps between lines in metrics.jsonl, held-out figures, sheets and saves.
+    pub log_every: usize,
+    pub eval_every: usize,
+    pub sheet_every: usize,
+    pub save_every: usize,
+    /// Held-out pictures and pairs that the figures are taken on.
+    pub eval_limit: usize,
+    /// Rows of either kind on a sheet.
+    pub sheet_rows: usize,
+    pub time_limit: Option<Duration>,
+    pub description: Description,
+}
+
+/// What the model file says about itself.
+#[derive(Clone, Debug)]
+pub struct Description {
+    pub name: String,
+    pub version: String,
+    pub licence: String,
+    pub authors: Vec<String>,
+    pub training_data: Vec<TrainingData>,
+    pub limits: Vec<String>,
+}
+
+/// What a run tells as it goes.
+pub enum Event<'a> {
+    /// The data are read: pictures and pairs to train on, and held out; steps done before.
+    Ready {
+        pictures: (usize, usize),
+        held: (usize, usize),
+        steps_done: usize,
+    },
+    Step {
+        done: usize,
+        steps: usize,
+        losses: &'a Losses,
+    },
+    Held {
+        done: usize,
+        own: Option<Figures>,
+        pairs: Option<Figures>,
+    },
+    Saved {
+        done: usize,
+    },
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// All steps are done.
+    Finished,
+    /// `stop` was set.
+    Stopped,
+    TimeLimit,
+}
+
+/// Trains, from the state in the run's folder if there is one, and saves at intervals and at the end.
+///
+/// # Errors
+/// Data or files that cannot be read or written; a recipe out of range or other than the run's (but for `steps`);
+/// [`Error::Diverged`]: the state of the last good step is saved first.
+pub fn run(
+    recipe: Recipe,
+    options: &RunOptions,
+    device: &Device,
+    stop: &AtomicBool,
+    report: &mut dyn FnMut(Event),
+) -> Result<Ending> {
+    recipe.validate()?;
+    for (name, every) in [
+        ("log", options.log_every),
+        ("eval", options.eval_every),
+        ("sheet", options.sheet_every),
+        ("save", options.save_every),
+    ] {
+        if every == 0 {
+            return Err(Error::invalid(format!("{name} interval is 0 steps; it must be 1 or more")));
+        }
+    }
+    let start = Instant::now();
+    let dir = RunDir::new(&options.out);
+    if let Some(begun) = dir.recipe()? {
+        same_recipe(&begun, &recipe, &dir)?;
+    }
+    let data =
+        Dataset::read(&recipe.data, recipe.pairs.as_deref(), recipe.hold_out, recipe.network.resolution)?;
+    if data.classes().len() != recipe.network.classes {
+        return Err(Error::invalid(format!(
+            "{}: classes.json has {} classes, the network {}",
+            recipe.data.display(),
+            data.classes().len(),
+            recipe.network.classes
+        )));
+    }
+    let mut trainer = Trainer::new(recipe, device)?;
+    dir.create()?;
+    dir.load(&mut trainer, data.hash())?;
+    dir.write_recipe(trainer.recipe())?;
+    let mut metrics = MetricsFile::open(&dir.metrics(), trainer.steps_done())?;
+    report(Event::Ready { pictures: data.len(), held: data.held_len(), steps_done: trainer.steps_done() });
+
+    let steps = trainer.recipe().steps;
+    let save = |trainer: &Trainer| -> Result<()> {
+        dir.save(trainer, data.hash())?;
+        let metadata = metadata(&options.description, trainer, &data);
+        model::save(&dir.model(), &metadata, &trainer.model(), DType::F16)
+    };
+    let (mut logged_at, mut logged) = (Instant::now(), trainer.steps_done());
+    let ending = loop {
+        let done = trainer.steps_done();
+        if done >= steps {
+            break Ending::Finished;
+        }
+        if stop.load(Ordering::Relaxed) {
+            break Ending::Stopped;
+        }
+        if options.time_limit.is_some_and(|limit| start.elapsed() >= limit) {
+            break Ending::TimeLimit;
+        }
+        let rate = trainer.rate();
+        let losses = match trainer.step(&data) {
+            Ok(losses) => losses,
+            Err(e) => {
+                if matches!(e, Error::Diverged { .. }) {
+                    save(&trainer)?;
+                }
+                return Err(e);
+            }
+        };
+        let done = trainer.steps_done();
+        report(Event::Step { done, steps, losses: &losses });
+        let due = |every: usize| done % every == 0 || done == steps;
+        if due(options.log_every) {
+            let speed = (done - logged) as f64 / logged_at.elapsed().as_secs_f64();
+            (logged_at, logged) = (Instant::now(), done);
+            let mut line = Map::new();
+            line.insert("step".into(), json!(done));
+            line.extend(losses.iter().map(|(name, value)| ((*name).to_owned(), json!(value))));
+            line.insert("generator rate".into(), json!(rate * trainer.recipe().generator_rate));
+            line.insert("steps per second".into(), json!(speed));
+            line.insert("seconds".into(), json!(start.elapsed().as_secs_f64()));
+            metrics.write(line)?;
+        }
+        let pause = Instant::now();
+        if due(options.eval_every) {
+            let own = evaluate::held_out(&trainer.network()?, &data, false, options.eval_limit)?;
+            let pairs = evaluate::held_out(&trainer.network()?, &data, true, options.eval_limit)?;
+            let mut line = Map::new();
+            line.insert("step".into(), json!(done));
+            line.insert("held-out pictures".into(), json!(own));
+            line.insert("held-out pairs".into(), json!(pairs));
+            metrics.write(line)?;
+            report(Event::Held { done, own, pairs });
+        }
+        if due(options.sheet_every) {
+            evaluate::write_sheet(&trainer.network()?, &data, options.sheet_rows, &dir.sheet(done))?;
+        }
+        if due(options.save_every) {
+            save(&trainer)?;
+            report(Event::Saved { done });
+        }
+        logged_at += pause.elapsed();
+    };
+    save(&trainer)?;
+    report(Event::Saved { done: trainer.steps_done() });
+    Ok(ending)
+}
+
+/// A run goes on with its own recipe alone; only the number of steps may change.
+fn same_recipe(begun: &Recipe, recipe: &Recipe, dir: &RunDir) -> Result<()> {
+    let fields = |recipe: &Recipe| -> Map<String, Value> {
+        match serde_json::to_value(recipe) {
+            Ok(Value::Object(fields)) => fields,
+            _ => Map::new(),
+        }
+    };
+    let (begun, recipe) = (fields(begun), fields(recipe));
+    for (name, value) in &begun {
+        let asked = recipe.get(name).unwrap_or(&Value::Null);
+        if name != "steps" && asked != value {
+            return Err(Error::invalid(format!(
+                "the run in {} was begun with {name} {value}, not {asked}: go on with that, or begin another run in another folder",
+                dir.options().parent().unwrap_or(Path::new(".")).display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn metadata(description: &Description, trainer: &Trainer, data: &Dataset) -> Metadata {
+    Metadata {
+        format: FORMAT,
+        name: description.name.clone(),
+        version: description.version.clone(),
+        licence: description.licence.clone(),
+        authors: description.authors.clone(),
+        training_data: description.training_data.clone(),
+        limits: description.limits.clone(),
+        classes: data.classes().to_vec(),
+        network: trainer.recipe().network.clone(),
+    }
+}
+
+struct MetricsFile {
+    path: PathBuf,
+    file: std::fs::File,
+}
+
+impl MetricsFile {
+    /// Opens for appending, without the lines of steps after `done`: they will be done again.
+    fn open(path: &Path, done: usize) -> Result<Self> {
+        let io = |e| Error::io(path, e);
+        if let Ok(text) = std::fs::read_to_string(path) {
+            let kept = |line: &&str| {
+                let line: Option<Value> = serde_json::from_str(line).ok();
+                line.and_then(|line| line.get("step")?.as_u64()).is_some_and(|step| step <= done as u64)
+            };
+            let text: String = text.lines().filter(kept).flat_map(|line| [line, "\n"]).collect();
+            write_atomic(path, text.as_bytes())?;
+        }
+        let file = OpenOptions::new().create(true).append(true).open(path).map_err(io)?;
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    fn write(&mut self, line: Map<String, Value>) -> Result<()> {
+        writeln!(self.file, "{}", Value::Object(line)).map_err(|e| Error::io(&self.path, e))
+    }
+}

@@ -1,0 +1,141 @@
+//! A run's folder: what it keeps, and how it goes on.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use safetensors::SafeTensors;
+
+use super::trainer::{Recipe, Trainer};
+use crate::{Error, Result};
+
+/// The files of a run.
+pub struct RunDir(PathBuf);
+
+impl RunDir {
+    pub fn new(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    /// Everything that the next step depends on.
+    pub fn state(&self) -> PathBuf {
+        self.0.join("state.safetensors")
+    }
+
+    /// The recipe.
+    pub fn options(&self) -> PathBuf {
+        self.0.join("options.json")
+    }
+
+    /// The running mean of the weights as a model file.
+    pub fn model(&self) -> PathBuf {
+        self.0.join("model.safetensors")
+    }
+
+    /// One JSON object a line.
+    pub fn metrics(&self) -> PathBuf {
+        self.0.join("metrics.jsonl")
+    }
+
+    pub fn sheet(&self, step: usize) -> PathBuf {
+        self.0.join("sheets").join(format!("{step:07}.png"))
+    }
+
+    /// Makes the folders.
+    pub fn create(&self) -> Result<()> {
+        let sheets = self.0.join("sheets");
+        std::fs::create_dir_all(&sheets).map_err(|e| Error::io(&sheets, e))
+    }
+
+    /// The recipe of the run that is here, if there is one.
+    pub fn recipe(&self) -> Result<Option<Recipe>> {
+        let path = self.options();
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::io(&path, e)),
+        };
+        serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|e| Error::format(&path, format!("no training recipe: {e}")))
+    }
+
+    pub fn write_recipe(&self, recipe: &Recipe) -> Result<()> {
+        let text =
+            serde_json::to_string_pretty(recipe).map_err(|e| Error::invalid(format!("options: {e}")))?;
+        write_atomic(&self.options(), text.as_bytes())
+    }
+
+    /// Saves the state; a crash in between leaves the one before.
+    pub fn save(&self, trainer: &Trainer, data_hash: &str) -> Result<()> {
+        let path = self.state();
+        let tensors = trainer
+            .state()
+            .into_iter()
+            .map(|(name, variable)| Ok((name, variable.as_detached_tensor().to_device(&Device::Cpu)?)))
+            .collect::<Result<Vec<(String, Tensor)>>>()?;
+        let metadata = HashMap::from([
+            ("step".to_owned(), trainer.steps_done().to_string()),
+            ("data".to_owned(), data_hash.to_owned()),
+        ]);
+        let bytes = safetensors::serialize(tensors.iter().map(|(name, t)| (name, t)), Some(metadata))
+            .map_err(|e| Error::format(&path, e.to_string()))?;
+        write_atomic(&path, &bytes)
+    }
+
+    /// Puts the saved state, if there is one, into `trainer`, which is fresh and of the same recipe.
+    ///
+    /// # Errors
+    /// A damaged file, tensors of other sizes, or data other than the run began with.
+    pub fn load(&self, trainer: &mut Trainer, data_hash: &str) -> Result<bool> {
+        let path = self.state();
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(Error::io(&path, e)),
+        };
+        let damaged =
+            |e: safetensors::SafeTensorError| Error::format(&path, format!("no training state: {e}"));
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
+        let metadata = header.metadata().clone().unwrap_or_default();
+        let step = metadata.get("step").and_then(|step| step.parse().ok());
+        let step = step.ok_or_else(|| Error::format(&path, "no training state: it does not say its step"))?;
+        if metadata.get("data").map(String::as_str) != Some(data_hash) {
+            return Err(Error::format(
+                &path,
+                "the training data is not what this run began with; restore it, or begin a new run in another folder",
+            ));
+        }
+        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
+        let wanted = trainer.state();
+        for (name, variable) in &wanted {
+            let tensor =
+                tensors.get(name).ok_or_else(|| Error::format(&path, format!("no tensor {name}")))?;
+            if tensor.dims() != variable.dims() || tensor.dtype() != variable.dtype() {
+                return Err(Error::format(
+                    &path,
+                    format!("tensor {name} is {:?}, not {:?}", tensor.dims(), variable.dims()),
+                ));
+            }
+            variable.set(&tensor.to_device(variable.device())?)?;
+        }
+        trainer.set_steps_done(step);
+        Ok(true)
+    }
+}
+
+/// Writes a file so that `path` holds either what it held or all of `bytes`.
+pub(super) fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    let io = |e| Error::io(path, e);
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut options = tempfile::Builder::new();
+    // A temporary file is its owner's alone unless told otherwise.
+    #[cfg(unix)]
+    options.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = options.tempfile_in(folder).map_err(io)?;
+    file.write_all(bytes).map_err(io)?;
+    file.as_file().sync_all().map_err(io)?;
+    file.persist(path).map_err(|e| io(e.error))?;
+    Ok(())
+}

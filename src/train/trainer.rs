@@ -1,0 +1,368 @@
+//! One training run's weights and optimisers, and the step that moves them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use candle_core::{DType, Device, Tensor, Var};
+use candle_nn::VarBuilder;
+use serde::{Deserialize, Serialize};
+
+use super::data::{Batch, Dataset};
+use super::discriminator::Discriminator;
+use super::init::{MaskInit, Random};
+use super::losses::{self, Perceptual, SqueezeNet};
+use super::optim::{self, Adam};
+use crate::model::Model;
+use crate::nn::{Config, Network};
+use crate::{Error, Result};
+
+/// The factor of each of the generator's losses. A loss of factor zero is not computed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LossWeights {
+    /// Hinge loss on the discriminators' verdicts.
+    pub gan: f64,
+    /// Feature matching.
+    pub features: f64,
+    /// SqueezeNet features, or the pyramid without.
+    pub perceptual: f64,
+    /// Attention against the label map.
+    pub attention: f64,
+    /// Mean absolute difference of pixels; not part of the published loss.
+    pub l1: f64,
+}
+
+/// Everything that the trained weights depend on. Kept with a run, which goes on only with the same one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recipe {
+    pub data: PathBuf,
+    #[serde(default)]
+    pub pairs: Option<PathBuf>,
+    pub hold_out: usize,
+    pub network: Config,
+    /// Steps in all: the learning rates are constant for the first half, then fall linearly to zero.
+    pub steps: usize,
+    pub batch: usize,
+    /// Share of samples that are pairs, where there are any.
+    pub pair_share: f64,
+    pub seed: u64,
+    pub weights: LossWeights,
+    /// SqueezeNet's weights.
+    #[serde(default)]
+    pub perceptual: Option<PathBuf>,
+    /// The first step with discriminators.
+    pub gan_start: usize,
+    /// Channels in the discriminators' first layer.
+    pub discriminator_width: usize,
+    pub generator_rate: f64,
+    pub discriminator_rate: f64,
+    /// Factor on the learning rate of the mask embedder.
+    pub mask_rate: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    /// Decay of the running mean of the generator's weights, which is what a model file gets.
+    pub ema: f64,
+    pub mask_init: MaskInit,
+    /// A model file whose weights the generator begins with.
+    #[serde(default)]
+    pub init: Option<PathBuf>,
+}
+
+impl Recipe {
+    /// The published losses and rates, for one hundred thousand steps.
+    pub fn published(data: PathBuf, network: Config) -> Self {
+        Self {
+            data,
+            pairs: None,
+            hold_out: 0,
+            network,
+            steps: 100_000,
+            batch: 2,
+            pair_share: 0.5,
+            seed: 0,
+            weights: LossWeights { gan: 1.0, features: 10.0, perceptual: 10.0, attention: 1.0, l1: 0.0 },
+            perceptual: None,
+            gan_start: 0,
+            discriminator_width: 64,
+            generator_rate: 1e-4,
+            discriminator_rate: 4e-4,
+            mask_rate: 1.0,
+            beta1: 0.0,
+            beta2: 0.9,
+            ema: 0.9999,
+            mask_init: MaskInit::Area,
+            init: None,
+        }
+    }
+
+    /// Refuses values outside their range.
+    pub fn validate(&self) -> Result<()> {
+        self.network.validate()?;
+        let range = |name: &str, value: f64, low: f64, high: f64| {
+            if (low..=high).contains(&value) {
+                return Ok(());
+            }
+            Err(Error::invalid(format!("{name} is {value}, not {low} to {high}")))
+        };
+        range("steps", self.steps as f64, 1.0, 1e9)?;
+        range("batch", self.batch as f64, 1.0, 4096.0)?;
+        range("pair share", self.pair_share, 0.0, 1.0)?;
+        range("discriminator width", self.discriminator_width as f64, 1.0, 1024.0)?;
+        let weights = &self.weights;
+        for (name, value) in [
+            ("weight of the gan loss", weights.gan),
+            ("weight of feature matching", weights.features),
+            ("weight of the perceptual loss", weights.perceptual),
+            ("weight of the attention loss", weights.attention),
+            ("weight of the l1 loss", weights.l1),
+        ] {
+            range(name, value, 0.0, 1e6)?;
+        }
+        range("generator rate", self.generator_rate, 0.0, 1.0)?;
+        range("discriminator rate", self.discriminator_rate, 0.0, 1.0)?;
+        range("mask rate", self.mask_rate, 0.0, 1e6)?;
+        range("beta1", self.beta1, 0.0, 0.9999)?;
+        range("beta2", self.beta2, 0.0, 0.999_999)?;
+        range("ema", self.ema, 0.0, 0.999_999)?;
+        if self.perceptual.is_some() && self.network.resolution < 32 {
+            let what = format!("SqueezeNet needs pictures of 32 pixels, not {}", self.network.resolution);
+            return Err(Error::invalid(what));
+        }
+        Ok(())
+    }
+
+    fn adversarial(&self, step: usize) -> bool {
+        step >= self.gan_start && (self.weights.gan > 0.0 || self.weights.features > 0.0)
+    }
+
+    /// Adversarial steps before `step`.
+    fn adversarial_steps(&self, step: usize) -> usize {
+        step.saturating_sub(self.gan_start)
+    }
+}
+
+/// Losses of one step by name, unweighted, and the lengths of the gradients.
+pub type Losses = Vec<(&'static str, f64)>;
+
+/// The weights of a run in progress.
+pub struct Trainer {
+    recipe: Recipe,
+    device: Device,
+    generator: BTreeMap<String, Var>,
+    mean: BTreeMap<String, Var>,
+    network: Network,
+    discriminator: Discriminator,
+    generator_adam: Adam,
+    discriminator_adam: Adam,
+    perceptual: Perceptual,
+    step: usize,
+}
+
+impl Trainer {
+    /// A run at its first step.
+    ///
+    /// # Errors
+    /// A recipe out of range; a model file to begin with that cannot be read or has other sizes; SqueezeNet weights that
+    /// cannot be read.
+    pub fn new(recipe: Recipe, device: &Device) -> Result<Self> {
+        recipe.validate()?;
+        let random = Random::new(recipe.seed);
+        let generator = super::init::generator(&recipe.network, recipe.mask_init, &random, device)?;
+        if let Some(path) = &recipe.init {
+            let model = Model::open(path)?;
+            if model.metadata().network != recipe.network {
+                return Err(Error::format(path, "its network has other sizes than the one to train"));
+            }
+            let tensors = candle_core::safetensors::load(path, &Device::Cpu)?;
+            for (name, variable) in &generator {
+                variable.set(&tensors[name].to_dtype(DType::F32)?.to_device(device)?)?;
+            }
+        }
+        let mean = generator
+            .iter()
+            .map(|(name, variable)| Ok((name.clone(), Var::from_tensor(&variable.copy()?.detach())?)))
+            .collect::<Result<BTreeMap<_, _>>>()?;
+        let network = Network::new(
+            &recipe.network,
+            builder(&generator, |variable| variable.as_tensor().clone(), device),
+        )?;
+        let classes = recipe.network.classes;
+        let discriminator =
+            Discriminator::new(classes, recipe.discriminator_width, &random, DType::F32, device)?;
+        let mask_rate = |name: &str| if name.starts_with("encs.") { recipe.mask_rate } else { 1.0 };
+        let generator_adam = Adam::new(&generator, recipe.beta1, recipe.beta2, mask_rate)?;
+        let discriminator_adam = Adam::new(discriminator.variables(), recipe.beta1, recipe.beta2, |_| 1.0)?;
+        let perceptual = match &recipe.perceptual {
+            Some(path) => Perceptual::SqueezeNet(Box::new(SqueezeNet::open(path, DType::F32, device)?)),
+            None => Perceptual::Pyramid,
+        };
+        Ok(Self {
+            recipe,
+            device: device.clone(),
+            generator,
+            mean,
+            network,
+            discriminator,
+            generator_adam,
+            discriminator_adam,
+            perceptual,
+            step: 0,
+        })
+    }
+
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Steps done.
+    pub fn steps_done(&self) -> usize {
+        self.step
+    }
+
+    /// Factor on the learning rates at this step.
+    pub fn rate(&self) -> f64 {
+        optim::schedule(self.step, self.recipe.steps)
+    }
+
+    /// The network with the running mean of the weights as it is now.
+    pub fn network(&self) -> Result<Network> {
+        Network::new(&self.recipe.network, builder(&self.mean, Var::as_detached_tensor, &self.device))
+    }
+
+    /// One step on the batch that belongs to it.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] when a loss or a gradient is no finite number. The weights are then those before the step.
+    pub fn step(&mut self, data: &Dataset) -> Result<Losses> {
+        let recipe = &self.recipe;
+        let batch = data.batch(recipe.seed, self.step, recipe.batch, recipe.pair_share, &self.device)?;
+        let losses = self.train_on(&batch)?;
+        self.step += 1;
+        Ok(losses)
+    }
+
+    fn train_on(&self, batch: &Batch) -> Result<Losses> {
+        let recipe = &self.recipe;
+        let weights = &recipe.weights;
+        let Batch { style_rgb, style_labels, target_rgb, target_labels } = batch;
+        let style = self.network.encode_style(style_rgb, style_labels)?;
+        let decoded = self.network.decode(&self.network.encode_mask(target_labels)?, &style)?;
+        let picture = &decoded.image;
+
+        let mut terms: Vec<(&'static str, f64, Tensor)> = Vec::new();
+        if weights.l1 > 0.0 {
+            terms.push(("l1", weights.l1, losses::l1(picture, target_rgb)?));
+        }
+        if weights.perceptual > 0.0 {
+            terms.push(("perceptual", weights.perceptual, self.perceptual.loss(picture, target_rgb)?));
+        }
+        if weights.attention > 0.0 {
+            let loss = self.network.attention_loss(&decoded.attention, target_labels)?;
+            terms.push(("attention", weights.attention, loss));
+        }
+        let mut discriminator_loss = None;
+        if recipe.adversarial(self.step) {
+            self.discriminator.power_iteration()?;
+            let judge = self.discriminator.weights()?;
+            let real = judge.forward(target_labels, target_rgb)?;
+            let fake = judge.frozen().forward(target_labels, picture)?;
+            if weights.gan > 0.0 {
+                terms.push(("gan", weights.gan, losses::hinge_generator(&fake)?));
+            }
+            if weights.features > 0.0 {
+                terms.push(("features", weights.features, losses::feature_matching(&real, &fake)?));
+            }
+            drop(fake);
+            let fake = judge.forward(target_labels, &picture.detach())?;
+            discriminator_loss = Some(losses::hinge_discriminator(&real, &fake)?);
+        }
+        let mut total = Tensor::zeros((), DType::F32, &self.device)?;
+        for (_, weight, loss) in &terms {
+            total = (total + (loss * *weight)?)?;
+        }
+
+        // One transfer for all of them.
+        let mut all: Vec<Tensor> = terms.iter().map(|(_, _, loss)| loss.detach()).collect();
+        let mut names: Vec<&'static str> = terms.iter().map(|(name, _, _)| *name).collect();
+        if let Some(loss) = &discriminator_loss {
+            all.push(loss.detach());
+            names.push("discriminator");
+        }
+        let values = Tensor::stack(&all, 0)?.to_vec1::<f32>()?;
+        let mut report: Losses = names.into_iter().zip(values.into_iter().map(f64::from)).collect();
+        self.check(&report)?;
+
+        let gradients = total.backward()?;
+        let discriminator_gradients = discriminator_loss.map(|loss| loss.backward()).transpose()?;
+        let norms = report.len();
+        report.push(("generator gradient", self.generator_adam.gradient_norm(&gradients)?));
+        if let Some(gradients) = &discriminator_gradients {
+            report.push(("discriminator gradient", self.discriminator_adam.gradient_norm(gradients)?));
+        }
+        self.check(&report[norms..])?;
+
+        let rate = self.rate();
+        self.generator_adam.step(&gradients, rate * recipe.generator_rate, self.step + 1)?;
+        if let Some(gradients) = &discriminator_gradients {
+            let t = recipe.adversarial_steps(self.step) + 1;
+            self.discriminator_adam.step(gradients, rate * recipe.discriminator_rate, t)?;
+        }
+        optim::average(&self.mean, &self.generator, optim::warm_decay(recipe.ema, self.step))?;
+        Ok(report)
+    }
+
+    fn check(&self, values: &[(&'static str, f64)]) -> Result<()> {
+        match values.iter().find(|(_, value)| !value.is_finite()) {
+            Some((name, value)) => {
+                Err(Error::Diverged { step: self.step, what: (*name).to_owned(), value: *value })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The running mean of the generator's weights by name.
+    pub fn model(&self) -> BTreeMap<String, Tensor> {
+        self.mean.iter().map(|(name, variable)| (name.clone(), variable.as_detached_tensor())).collect()
+    }
+
+    /// Every tensor that the next steps depend on, by name.
+    pub(super) fn state(&self) -> BTreeMap<String, &Var> {
+        let discriminator = &self.discriminator;
+        let parts: [(&str, BTreeMap<String, &Var>); 6] = [
+            ("generator", named(&self.generator)),
+            ("mean", named(&self.mean)),
+            ("generator-adam", self.generator_adam.state()),
+            ("discriminator", named(discriminator.variables())),
+            ("singular", named(discriminator.singular_vectors())),
+            ("discriminator-adam", self.discriminator_adam.state()),
+        ];
+        parts
+            .into_iter()
+            .flat_map(|(part, tensors)| {
+                tensors.into_iter().map(move |(name, tensor)| (format!("{part}/{name}"), tensor))
+            })
+            .collect()
+    }
+
+    /// Goes on after `step` steps, once the tensors of [`state`](Self::state) are set.
+    pub(super) fn set_steps_done(&mut self, step: usize) {
+        self.step = step;
+    }
+}
+
+fn named(variables: &BTreeMap<String, Var>) -> BTreeMap<String, &Var> {
+    variables.iter().map(|(name, variable)| (name.clone(), variable)).collect()
+}
+
+fn builder<'a>(
+    variables: &'a BTreeMap<String, Var>,
+    view: impl Fn(&'a Var) -> Tensor,
+    device: &Device,
+) -> VarBuilder<'static> {
+    let tensors: HashMap<String, Tensor> =
+        variables.iter().map(|(name, variable)| (name.clone(), view(variable))).collect();
+    VarBuilder::from_tensors(tensors, DType::F32, device)
+}

@@ -1,0 +1,340 @@
+//! Whole runs of the trainer at a tiny size: they learn, go on bit for bit, and refuse what they must.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ca2sis::model::Model;
+use ca2sis::nn::{Config, Stage};
+use ca2sis::train::{Dataset, Description, Ending, Event, LossWeights, Recipe, RunDir, RunOptions, run};
+use ca2sis::{Error, Result};
+use candle_core::Device;
+
+fn tiny() -> Config {
+    let stage = |channels_in, channels_out, up, self_attention| Stage {
+        channels_in,
+        channels_out,
+        up,
+        heads: 2,
+        head_width: 4,
+        ff_factor: 2,
+        self_attention,
+    };
+    Config {
+        classes: 3,
+        resolution: 16,
+        norm_groups: 2,
+        style_dim: 4,
+        style_base: 2,
+        style_downs: 2,
+        style_scales: 2,
+        mask_size: 8,
+        base_size: 8,
+        exclude_background: false,
+        mapping: None,
+        stages: vec![stage(8, 8, false, true), stage(8, 4, true, false)],
+    }
+}
+
+/// A picture of `side` with an upright bar of class 1 and a box of class 2, in the colours of look `look`.
+fn write_picture(dir: &Path, layout: u32, look: u32, side: u32) {
+    for folder in ["images", "labels"] {
+        fs::create_dir_all(dir.join(folder)).unwrap();
+    }
+    let name = format!("{layout:02}_{look:02}.png");
+    let label = |x: u32, y: u32| {
+        let (x, y) = (x * 16 / side, y * 16 / side);
+        let bar = 2 + layout % 4;
+        if (bar..bar + 4).contains(&x) {
+            1
+        } else if x > 10 && y > 8 {
+            2
+        } else {
+            0
+        }
+    };
+    let colour = |class: u8| {
+        let v = |k: u32| (u32::from(class) * 83 + look * 47 + k * 61) as u8;
+        image::Rgb([v(0), v(1), v(2)])
+    };
+    image::RgbImage::from_fn(side, side, |x, y| colour(label(x, y)))
+        .save(dir.join("images").join(&name))
+        .unwrap();
+    image::GrayImage::from_fn(side, side, |x, y| image::Luma([label(x, y)]))
+        .save(dir.join("labels").join(&name))
+        .unwrap();
+}
+
+/// Six pictures with looks of their own in `own`, and each layout in the next one's look in `pairs`.
+fn write_data(root: &Path) {
+    let class = |i: u32| format!(r#"{{"index": {i}, "name": "class {i}", "color": [{}, 0, 0]}}"#, i * 100);
+    let classes = [class(0), class(1), class(2)].join(",");
+    fs::write(root.join("classes.json"), format!(r#"{{"classes": [{classes}]}}"#)).unwrap();
+    for i in 0..6 {
+        write_picture(&root.join("own"), i, i, 24);
+        if i < 5 {
+            write_picture(&root.join("pairs"), i, i + 1, 24);
+        }
+    }
+}
+
+fn recipe(root: &Path) -> Recipe {
+    Recipe {
+        pairs: Some(root.join("pairs")),
+        hold_out: 1,
+        steps: 6,
+        discriminator_width: 4,
+        ema: 0.9,
+        ..Recipe::published(root.join("own"), tiny())
+    }
+}
+
+fn options(out: &Path) -> RunOptions {
+    RunOptions {
+        out: out.to_owned(),
+        log_every: 1,
+        eval_every: 3,
+        sheet_every: 6,
+        save_every: 100,
+        eval_limit: 4,
+        sheet_rows: 2,
+        time_limit: None,
+        description: Description {
+            name: "tiny".into(),
+            version: "0.0.1".into(),
+            licence: "CC0-1.0".into(),
+            authors: vec![],
+            training_data: vec![],
+            limits: vec![],
+        },
+    }
+}
+
+fn train(recipe: &Recipe, out: &Path) -> Result<Ending> {
+    run(recipe.clone(), &options(out), &Device::Cpu, &AtomicBool::new(false), &mut |_| {})
+}
+
+/// As Ctrl-C does after `step` steps.
+fn train_until(recipe: &Recipe, out: &Path, step: usize) -> Result<Ending> {
+    let stop = AtomicBool::new(false);
+    run(recipe.clone(), &options(out), &Device::Cpu, &stop, &mut |event| {
+        if matches!(event, Event::Step { done, .. } if done == step) {
+            stop.store(true, Ordering::Relaxed);
+        }
+    })
+}
+
+#[test]
+fn a_run_that_was_stopped_goes_on_bit_for_bit() {
+    let root = tempfile::tempdir().unwrap();
+    write_data(root.path());
+    let recipe = recipe(root.path());
+    let (whole, parts) = (root.path().join("whole"), root.path().join("parts"));
+    assert_eq!(train(&recipe, &whole).unwrap(), Ending::Finished);
+    assert_eq!(train_until(&recipe, &parts, 3).unwrap(), Ending::Stopped);
+    assert_eq!(train(&recipe, &parts).unwrap(), Ending::Finished);
+    for file in ["state.safetensors", "model.safetensors"] {
+        assert!(fs::read(whole.join(file)).unwrap() == fs::read(parts.join(file)).unwrap(), "{file} differs");
+    }
+    let steps = |dir: &Path| -> Vec<u64> {
+        let text = fs::read_to_string(RunDir::new(dir).metrics()).unwrap();
+        text.lines()
+            .map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["step"].as_u64().unwrap())
+            .collect()
+    };
+    assert_eq!(steps(&whole), steps(&parts));
+    assert!(RunDir::new(&parts).sheet(6).exists());
+}
+
+#[test]
+fn a_run_writes_a_model_file_of_its_network() {
+    let root = tempfile::tempdir().unwrap();
+    write_data(root.path());
+    let out = root.path().join("run");
+    train(&Recipe { steps: 1, ..recipe(root.path()) }, &out).unwrap();
+    let model = Model::open(&out.join("model.safetensors")).unwrap();
+    assert_eq!(model.metadata().network, tiny());
+    assert_eq!(model.classes()[2].name, "class 2");
+    model.network(&Device::Cpu).unwrap();
+
+    let warm = Recipe { init: Some(out.join("model.safetensors")), ..recipe(root.path()) };
+    train(&warm, &root.path().join("warm")).unwrap();
+}
+
+#[test]
+fn lines_of_steps_that_are_done_again_are_dropped() {
+    let root = tempfile::tempdir().unwrap();
+    write_data(root.path());
+    let recipe = recipe(root.path());
+    let out = root.path().join("run");
+    train_until(&recipe, &out, 3).unwrap();
+    let metrics = RunDir::new(&out).metrics();
+    let text = fs::read_to_string(&metrics).unwrap();
+    // As after a crash in step 5: metrics ahead of the state, the last line cut.
+    fs::write(&metrics, format!("{text}{{\"step\":4}}\n{{\"st")).unwrap();
+    train_until(&recipe, &out, 4).unwrap();
+    let text = fs::read_to_string(&metrics).unwrap();
+    let fourth: Vec<_> = text.lines().filter(|line| line.contains("\"step\":4")).collect();
+    assert_eq!(fourth.len(), 1);
+    assert!(fourth[0].contains("perceptual"), "{}", fourth[0]);
+}
+
+#[test]
+fn a_run_is_not_gone_on_with_by_another_recipe_or_on_other_data() {
+    let root = tempfile::tempdir().unwrap();
+    write_data(root.path());
+    let recipe = recipe(root.path());
+    let out = root.path().join("run");
+    train_until(&recipe, &out, 2).unwrap();
+
+    let error = train(&Recipe { batch: 3, ..recipe.clone() }, &out).unwrap_err().to_string();
+    assert!(error.contains("batch 2, not 3"), "{error}");
+    // More steps are no other recipe.
+    train_until(&Recipe { steps: 8, ..recipe.clone() }, &out, 3).unwrap();
+
+    write_picture(&root.path().join("own"), 0, 0, 32);
+    let error = train(&Recipe { steps: 8, ..recipe }, &out).unwrap_err().to_string();
+    assert!(error.contains("training data"), "{error}");
+}
+
+#[test]
+fn a_damaged_state_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    write_data(root.path());
+    let recipe = recipe(root.path());
+    let out = root.path().join("run");
+    train_until(&recipe, &out, 1).unwrap();
+    let state = out.join("state.safetensors");
+    let bytes = fs::read(&state).unwrap();
+    for cut in [0, 4, 100, bytes.len() - 1] {
+        fs::write(&state, &bytes[..cut]).unwrap();
+        let error = train(&recipe, &out).unwrap_err();
+        assert!(matches!(&error, Error::Format { .. }), "{cut}: {error}");
+    }
+}
+
+#[test]
+fn a_nan_stops_the_run_naming_step_and_loss_and_keeps_the_last_good_step() {
+    let root = tempfile::tempdir().unwrap();
+    write_data(root.path());
+    let recipe = recipe(root.path());
+    let out = root.path().join("run");
+    train_until(&recipe, &out, 2).unwrap();
+
+    // One weight of the discriminator becomes NaN on disk.
+    let state = out.join("state.safetensors");
+    let mut bytes = fs::read(&state).unwrap();
+    let offset = {
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let weight = file.tensor("discriminator/0.0.bias").unwrap().data().as_ptr();
+        weight as usize - bytes.as_ptr() as usize
+    };
+    bytes[offset..offset + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&state, &bytes).unwrap();
+    match train(&recipe, &out) {
+        Err(Error::Diverged { step: 2, what, value }) => {
+            assert_eq!(what, "gan");
+            assert!(value.is_nan());
+        }
+        other => panic!("{other:?}"),
+    }
+    // Nothing of the third step came into the generator.
+    let after = fs::read(&state).unwrap();
+    let (before, after) = (
+        safetensors::SafeTensors::deserialize(&bytes).unwrap(),
+        safetensors::SafeTensors::deserialize(&after).unwrap(),
+    );
+    for name in before.names() {
+        if name.starts_with("generator") || name.starts_with("mean") {
+            assert!(
+                before.tensor(name).unwrap().data() == after.tensor(name).unwrap().data(),
+                "{name} moved"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_tiny_network_learns_two_pictures() {
+    let root = tempfile::tempdir().unwrap();
+    write_data(root.path());
+    let data = root.path().join("own");
+    for i in 2..6 {
+        for folder in ["images", "labels"] {
+            fs::remove_file(data.join(folder).join(format!("{i:02}_{i:02}.png"))).unwrap();
+        }
+    }
+    let recipe = Recipe {
+        steps: 60,
+        generator_rate: 3e-3,
+        beta2: 0.99,
+        weights: LossWeights { gan: 0.0, features: 0.0, perceptual: 10.0, attention: 1.0, l1: 0.0 },
+        ..Recipe::published(data, tiny())
+    };
+    let mut course = Vec::new();
+    let options = RunOptions { eval_every: 1000, sheet_every: 1000, ..options(&root.path().join("run")) };
+    run(recipe, &options, &Device::Cpu, &AtomicBool::new(false), &mut |event| {
+        if let Event::Step { losses, .. } = event {
+            course.push([losses[0].1, losses[1].1]);
+        }
+    })
+    .unwrap();
+    let mean = |part: &[[f64; 2]], k: usize| part.iter().map(|l| l[k]).sum::<f64>() / part.len() as f64;
+    for (k, name) in [(0, "perceptual"), (1, "attention")] {
+        let (first, last) = (mean(&course[..5], k), mean(&course[55..], k));
+        assert!(last < 0.6 * first, "{name}: {first} at first, {last} at last");
+    }
+}
+
+#[test]
+fn the_last_pictures_by_name_and_every_pair_that_touches_them_are_held_out() {
+    let root = tempfile::tempdir().unwrap();
+    write_data(root.path());
+    let read =
+        |hold_out| Dataset::read(&root.path().join("own"), Some(&root.path().join("pairs")), hold_out, 16);
+    // Pairs are 0 in 1, 1 in 2, ... 4 in 5.
+    for (hold_out, trained, held) in [(0, (6, 5), (0, 0)), (1, (5, 4), (1, 1)), (2, (4, 3), (2, 2))] {
+        let data = read(hold_out).unwrap();
+        assert_eq!((data.len(), data.held_len()), (trained, held), "{hold_out} held out");
+    }
+    let error = read(6).err().unwrap().to_string();
+    assert!(error.contains("none is left"), "{error}");
+
+    // What is held out has no part in what is trained on.
+    let hash = read(2).unwrap().hash().to_owned();
+    write_picture(&root.path().join("own"), 5, 5, 32);
+    write_picture(&root.path().join("pairs"), 3, 4, 32);
+    assert_eq!(read(2).unwrap().hash(), hash);
+    write_picture(&root.path().join("pairs"), 2, 3, 32);
+    assert_ne!(read(2).unwrap().hash(), hash);
+}
+
+#[test]
+fn faults_in_the_data_are_named() {
+    let fault = |harm: &dyn Fn(&Path)| {
+        let root = tempfile::tempdir().unwrap();
+        write_data(root.path());
+        harm(root.path());
+        let data = Dataset::read(&root.path().join("own"), Some(&root.path().join("pairs")), 1, 16);
+        data.err().expect("harmed data are refused").to_string()
+    };
+    let labels = "own/labels/02_02.png";
+    let error = fault(&|root| fs::remove_file(root.join(labels)).unwrap());
+    assert!(error.contains("02_02.png"), "{error}");
+    let error = fault(&|root| {
+        image::GrayImage::from_pixel(24, 24, image::Luma([3])).save(root.join(labels)).unwrap()
+    });
+    assert!(error.contains("02_02.png") && error.contains('3'), "{error}");
+    let error = fault(&|root| image::GrayImage::new(24, 23).save(root.join(labels)).unwrap());
+    assert!(error.contains("24x23"), "{error}");
+    let error = fault(&|root| fs::write(root.join("own/images/02_02.png"), b"no picture").unwrap());
+    assert!(error.contains("02_02.png"), "{error}");
+    let error = fault(&|root| fs::remove_file(root.join("own/images/03_03.png")).unwrap());
+    assert!(error.contains("02_03.png") && error.contains("03_03"), "{error}");
+    let error = fault(&|root| {
+        fs::rename(root.join("pairs/images/02_03.png"), root.join("pairs/images/a.png")).unwrap()
+    });
+    assert!(error.contains("LAYOUT_LOOK"), "{error}");
+    let error = fault(&|root| fs::remove_file(root.join("classes.json")).unwrap());
+    assert!(error.contains("classes.json"), "{error}");
+}
