@@ -7,6 +7,7 @@
 //! - [`style`]: how each class of a reference looks.
 //! - [`restyle`]: the job: content, labels and styles in, the restyled picture out.
 //! - [`device`]: where the network runs.
+//! - [`progress`]: how far a long call is, and how to stop it.
 //! - [`train`]: the trainer that makes model files.
 
 pub mod device;
@@ -15,6 +16,7 @@ pub mod image;
 pub mod kernels;
 pub mod model;
 pub mod nn;
+pub mod progress;
 pub mod restyle;
 pub mod style;
 pub mod train;

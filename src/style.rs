@@ -4,6 +4,7 @@ use candle_core::Tensor;
 
 use crate::image::{LabelMap, Picture};
 use crate::nn::Network;
+use crate::progress::Progress;
 use crate::restyle::Window;
 use crate::{Error, Result};
 
@@ -19,10 +20,15 @@ impl Style {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when the labels have another size than the picture, or a class that the network
-    /// does not have; [`Error::Tensor`] when the device fails.
-    pub fn extract(network: &Network, picture: &Picture, labels: &LabelMap) -> Result<Self> {
+    /// does not have; [`Error::Tensor`] when the device fails; [`Error::Cancelled`].
+    pub fn extract(
+        network: &Network,
+        picture: &Picture,
+        labels: &LabelMap,
+        progress: Progress,
+    ) -> Result<Self> {
         check_labels("the reference's labels", labels, "the reference", picture, network)?;
-        Self::of_window(network, picture, labels, &Window::whole(picture.width(), picture.height()))
+        Self::of_window(network, picture, labels, &Window::whole(picture.width(), picture.height()), progress)
     }
 
     /// The style of a part of a picture; sizes and classes have been checked.
@@ -31,11 +37,13 @@ impl Style {
         picture: &Picture,
         labels: &LabelMap,
         window: &Window,
+        progress: Progress,
     ) -> Result<Self> {
         let (config, device) = (network.config(), network.device());
         let small = window.labels(labels, config.resolution);
         let rgb = window.rgb(picture, config.resolution).to_tensor(device)?;
-        let codes = network.encode_style(&rgb, &small.to_tensor(config.classes, device)?)?.squeeze(0)?;
+        let onehot = small.to_tensor(config.classes, device)?;
+        let codes = network.encode_style(&rgb, &onehot, progress)?.squeeze(0)?;
         let counts = small.counts();
         Ok(Self { codes, present: (0..config.classes).map(|i| counts[i] > 0).collect() })
     }

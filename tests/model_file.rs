@@ -5,6 +5,7 @@ use std::path::Path;
 
 use ca2sis::model::{self, Class, FORMAT, Metadata, Model, TrainingData};
 use ca2sis::nn::{self, Config, Mapping, Network, Stage};
+use ca2sis::progress::Progress;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use half::{bf16, f16};
@@ -183,7 +184,7 @@ fn the_network_gets_the_stored_weights() {
         let code = Tensor::ones((1, 2, 16), DType::F32, &device).unwrap();
         let picture = |network: &Network| {
             let style = network.map_noise(&Tensor::new(&[[0.5f32, -1.0]], &device).unwrap()).unwrap();
-            let image = network.decode(&code, &style).unwrap().image;
+            let image = network.decode(&code, &style, Progress::NONE).unwrap().image;
             image.flatten_all().unwrap().to_vec1::<f32>().unwrap()
         };
         assert_eq!(picture(&network), picture(&expected), "{dtype:?}");
@@ -413,7 +414,10 @@ fn descriptions_that_contradict_themselves_are_refused() {
     with(|d| d["classes"] = json!([d["classes"][0], d["classes"][1]]), &["lists 2 classes", "network has 3"]);
     with(|d| d["network"]["classes"] = json!(0), &["classes is 0"]);
     with(|d| d["network"]["classes"] = json!(u64::MAX), &["classes is"]);
-    with(|d| d["network"]["stages"][0]["channels_out"] = json!(1 << 40), &["channels_out is 1099511627776"]);
+    with(
+        |d| d["network"]["stages"][0]["channels_out"] = json!(1_u64 << 40),
+        &["channels_out is 1099511627776"],
+    );
     with(|d| d["network"]["style_wdith"] = json!(3), &["style_wdith"]);
     with(|d| d["network"]["mask_size"] = json!(5), &["misshapen", "encs.encs.0"]);
 }

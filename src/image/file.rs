@@ -130,13 +130,13 @@ impl Picture {
                 Some("write .tiff")
             }
             (Samples::U16(_), ImageFormat::Jpeg | ImageFormat::WebP) => Some("write .png or .tiff"),
-            (_, ImageFormat::Jpeg) if self.channels() % 2 == 0 => Some("write .png, .tiff or .webp"),
+            (_, ImageFormat::Jpeg) if self.channels().is_multiple_of(2) => Some("write .png, .tiff or .webp"),
             _ => None,
         };
         match instead {
             None => Ok(format),
             Some(instead) => {
-                let alpha = if self.channels() % 2 == 0 { " with alpha" } else { "" };
+                let alpha = if self.channels().is_multiple_of(2) { " with alpha" } else { "" };
                 let kind = self.samples().kind();
                 Err(Error::invalid(format!(
                     "{}: .{ending} cannot hold this {kind} picture{alpha}: {instead}",

@@ -130,8 +130,8 @@ impl Picture {
         for (x, rgb) in row.chunks_exact_mut(3).enumerate() {
             let i = (y * self.width + x) * self.channels;
             for (c, value) in rgb.iter_mut().enumerate() {
-                // max before min: NaN becomes 0.
-                *value = self.samples.unit(i + c * second).max(0.0).min(1.0);
+                let unit = self.samples.unit(i + c * second);
+                *value = if unit.is_nan() { 0.0 } else { unit.clamp(0.0, 1.0) };
             }
         }
     }

@@ -36,7 +36,7 @@ pub fn nearest2_gradient(g: &[f32], w: usize, c: usize) -> Vec<f32> {
 /// behind; at the edges of the pixel itself.
 fn neighbour(o: usize, side: usize) -> usize {
     let i = o / 2;
-    if o % 2 == 0 { i.saturating_sub(1) } else { (i + 1).min(side - 1) }
+    if o.is_multiple_of(2) { i.saturating_sub(1) } else { (i + 1).min(side - 1) }
 }
 
 /// Bilinear, half-pixel centres, edges clamped.

@@ -133,7 +133,7 @@ impl Config {
         range("mask_size", self.mask_size, 1, 512)?;
         range("base_size", self.base_size, 1, 256)?;
         range("number of stages", self.stages.len(), 1, 12)?;
-        if self.resolution % (1 << self.style_downs) != 0 {
+        if !self.resolution.is_multiple_of(1 << self.style_downs) {
             return bad(format!(
                 "resolution {} cannot be halved {} times (style_downs)",
                 self.resolution, self.style_downs

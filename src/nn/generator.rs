@@ -7,6 +7,7 @@ use super::attention::SpatialTransformer;
 use super::layers::{Conv3x3, GroupNorm, PointConv};
 use super::ops::{self, Activation};
 use super::{Config, Stage};
+use crate::progress::Progress;
 
 /// `res{i}`: norm, SiLU and convolution twice beside a skip connection; doubled in size first where the stage says so.
 #[derive(Clone, Debug)]
@@ -88,17 +89,25 @@ impl Generator {
     }
 
     /// Mask code `(b, k, base base)` and style `(b, n, s)` to the picture alone, or with what `keep` asks for.
-    pub fn forward(&self, mask_code: &Tensor, style: &Tensor, keep: bool) -> Result<Decoded> {
+    pub fn forward(
+        &self,
+        mask_code: &Tensor,
+        style: &Tensor,
+        keep: bool,
+        progress: Progress,
+    ) -> crate::Result<Decoded> {
         let (b, k, _) = mask_code.dims3()?;
         let x = mask_code.transpose(1, 2)?.reshape((b, self.base_size, self.base_size, k))?;
         let mut x = self.reshape_conv.forward(&x)?;
         let (mut attention, mut stages) = (Vec::new(), Vec::new());
         for (k, (res, cross)) in self.stages.iter().enumerate() {
             let i = k + 2;
+            progress.at(k as f32 / self.stages.len() as f32)?;
             x = res.forward(&x)?;
             if keep {
                 stages.push((format!("res{i}"), x.clone()));
             }
+            progress.at((k as f32 + 0.3) / self.stages.len() as f32)?;
             let (y, logits) = cross.forward(&x, style, keep)?;
             x = y;
             if keep {

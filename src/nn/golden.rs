@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::{Config, Mapping, Network};
 use crate::Error;
+use crate::progress::Progress;
 
 /// Weights by formula: element `i` of the tensor called `name` depends on name, seed and `i` alone.
 ///
@@ -191,13 +192,13 @@ fn recompute(
     let (reference, shape) = (labels("reference_labels")?, labels("shape_labels")?);
     let z = input("noise_z")?.to_dtype(DType::F32)?.flatten_all()?.unsqueeze(0)?;
 
-    let style = network.encode_style(&rgb, &reference)?;
+    let style = network.encode_style(&rgb, &reference, Progress::NONE)?;
     let mask_code = network.encode_mask(&shape)?;
-    let decoded = network.decode(&mask_code, &style)?;
+    let decoded = network.decode(&mask_code, &style, Progress::NONE)?;
     let noise_style = network.map_noise(&z)?;
     // Without a reference a class that the labels lack has no style: its code is zero.
     let present = shape.sum((1, 2))?.gt(0f32)?.to_dtype(DType::F32)?.unsqueeze(2)?; // (1, n, 1)
-    let noise_image = network.generate(&mask_code, &noise_style.broadcast_mul(&present)?)?;
+    let noise_image = network.generate(&mask_code, &noise_style.broadcast_mul(&present)?, Progress::NONE)?;
 
     let planar = |image: &Tensor| image.squeeze(0)?.permute((2, 0, 1));
     let mut got = HashMap::from([

@@ -31,6 +31,8 @@ use mask_embedder::MaskEmbedder;
 use noise_mapping::NoiseMapping;
 use style_encoder::StyleEncoder;
 
+use crate::progress::Progress;
+
 /// All parts of one model with their weights. Cheap to clone.
 #[derive(Clone)]
 pub struct Network(Arc<Parts>);
@@ -72,8 +74,8 @@ impl Network {
 
     /// The style of every class: picture `(b, h, w, 3)` in [-1, 1] and its one-hot labels `(b, h, w, n)` to `(b, n, s)`. A
     /// class that the labels lack gets the code of an empty region.
-    pub fn encode_style(&self, rgb: &Tensor, onehot: &Tensor) -> Result<Tensor> {
-        self.0.style_encoder.forward(rgb, onehot)
+    pub fn encode_style(&self, rgb: &Tensor, onehot: &Tensor, progress: Progress) -> crate::Result<Tensor> {
+        self.0.style_encoder.forward(rgb, onehot, progress)
     }
 
     /// The mask embedding of one-hot labels: `(b, h, w, n) -> (b, k, base base)`. Linear in the labels, so that a mean of
@@ -83,13 +85,13 @@ impl Network {
     }
 
     /// The picture of a mask code and a style: `(b, h, w, 3)` in [-1, 1].
-    pub fn generate(&self, mask_code: &Tensor, style: &Tensor) -> Result<Tensor> {
-        Ok(self.0.generator.forward(mask_code, style, false)?.image)
+    pub fn generate(&self, mask_code: &Tensor, style: &Tensor, progress: Progress) -> crate::Result<Tensor> {
+        Ok(self.0.generator.forward(mask_code, style, false, progress)?.image)
     }
 
     /// As [`generate`](Self::generate), with attention and feature maps.
-    pub fn decode(&self, mask_code: &Tensor, style: &Tensor) -> Result<Decoded> {
-        self.0.generator.forward(mask_code, style, true)
+    pub fn decode(&self, mask_code: &Tensor, style: &Tensor, progress: Progress) -> crate::Result<Decoded> {
+        self.0.generator.forward(mask_code, style, true, progress)
     }
 
     /// Styles from normal vectors: `(b, latent) -> (b, n, s)`. Fails when the model has no noise mapping.

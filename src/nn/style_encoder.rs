@@ -9,6 +9,7 @@ use candle_nn::VarBuilder;
 use super::layers::{Conv3x3, GroupNorm};
 use super::ops::{self, Activation};
 use super::{Config, resize_nearest};
+use crate::progress::Progress;
 
 /// Convolution, norm by class, ReLU.
 #[derive(Clone, Debug)]
@@ -85,21 +86,24 @@ impl StyleEncoder {
     }
 
     /// Picture `(b, h, w, 3)` and one-hot labels `(b, h, w, n)` to codes `(b, n, s scales)`.
-    pub fn forward(&self, rgb: &Tensor, onehot: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, rgb: &Tensor, onehot: &Tensor, progress: Progress) -> crate::Result<Tensor> {
         let n = self.classes;
+        let steps = (self.downs.len() + self.ups.len() + 1) as f32;
         // The first convolution sees the whole picture; only then do the classes part.
         let x = self.first.conv.forward(rgb)?;
         let (b, h, w, _) = x.dims4()?;
         let x = x.reshape((b, h, w, n, ()))?.permute((3, 0, 1, 2, 4))?.contiguous()?;
         let mut x = self.first.norm.forward_grouped(&x)?;
         let mut skips = Vec::with_capacity(self.downs.len());
-        for level in &self.downs {
+        for (i, level) in self.downs.iter().enumerate() {
+            progress.at((i + 1) as f32 / steps)?;
             x = level.forward(&x)?;
             skips.push(x.clone());
         }
         skips.pop(); // the deepest is the decoder's own input
         let mut codes = Vec::with_capacity(self.ups.len());
         for (j, (level, head)) in self.ups.iter().enumerate() {
+            progress.at((self.downs.len() + j + 1) as f32 / steps)?;
             x = level.forward(&upsample(&x)?)?;
             codes.push(head.forward(&pool(&x, onehot)?)?);
             if j + 1 < self.ups.len() {
@@ -107,7 +111,7 @@ impl StyleEncoder {
                 x = join(&x, &skips.pop().expect("a skip for every scale but the last"))?;
             }
         }
-        Tensor::cat(&codes, 2)?.transpose(0, 1)?.contiguous()
+        Ok(Tensor::cat(&codes, 2)?.transpose(0, 1)?.contiguous()?)
     }
 }
 

@@ -10,6 +10,7 @@ mod window;
 
 use crate::image::{LabelMap, Mask, Picture, RgbImage};
 use crate::nn::Network;
+use crate::progress::Progress;
 use crate::style::{Style, check_classes, check_labels};
 use crate::{Error, Result};
 use composite::composite;
@@ -49,8 +50,8 @@ pub struct Report {
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] when sizes differ, a class or strength is out of range, or the style is of another model;
-/// [`Error::Tensor`] when the device fails.
-pub fn restyle(network: &Network, job: &Job) -> Result<(Picture, Report)> {
+/// [`Error::Tensor`] when the device fails; [`Error::Cancelled`].
+pub fn restyle(network: &Network, job: &Job, progress: Progress) -> Result<(Picture, Report)> {
     let Job { content, labels, target_labels, mask, style, .. } = *job;
     check_labels("the labels", labels, "the content", content, network)?;
     if let Some(target) = target_labels {
@@ -90,7 +91,7 @@ pub fn restyle(network: &Network, job: &Job) -> Result<(Picture, Report)> {
 
     let (config, device) = (network.config(), network.device());
     let window = Window::around(bounds, content.width(), content.height(), config.resolution);
-    let own = Style::of_window(network, content, labels, &window)?;
+    let own = Style::of_window(network, content, labels, &window, progress.part(0.0, 0.2))?;
     let shape = window.labels(shape, config.resolution);
     let shown = shape.counts();
     let mut weights = vec![0.0; config.classes];
@@ -103,7 +104,9 @@ pub fn restyle(network: &Network, job: &Job) -> Result<(Picture, Report)> {
     }
     let wanted = own.toward(style, &weights)?;
     let mask_code = network.encode_mask(&shape.to_tensor(config.classes, device)?)?;
-    let after = RgbImage::from_tensor(&network.generate(&mask_code, &wanted.codes().unsqueeze(0)?)?)?;
+    let codes = wanted.codes().unsqueeze(0)?;
+    let after = RgbImage::from_tensor(&network.generate(&mask_code, &codes, progress.part(0.2, 0.9))?)?;
+    progress.at(0.9)?;
 
     let size = (bounds.right - bounds.left, bounds.bottom - bounds.top);
     composite(&mut result, &window.back(&after, bounds, size), bounds, coverage);
@@ -141,15 +144,20 @@ fn strengths(job: &Job, classes: usize) -> Result<Vec<f32>> {
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] when the map has a class that the network does not have, or the style is of another model;
-/// [`Error::Tensor`] when the device fails.
-pub fn synthesize(network: &Network, labels: &LabelMap, style: &Style) -> Result<RgbImage> {
+/// [`Error::Tensor`] when the device fails; [`Error::Cancelled`].
+pub fn synthesize(
+    network: &Network,
+    labels: &LabelMap,
+    style: &Style,
+    progress: Progress,
+) -> Result<RgbImage> {
     check_classes("the labels", labels, network)?;
     style.check(network)?;
     let (config, device) = (network.config(), network.device());
     let (width, height) = (labels.width(), labels.height());
     let window = Window::whole(width, height);
     let shape = window.labels(labels, config.resolution).to_tensor(config.classes, device)?;
-    let image = network.generate(&network.encode_mask(&shape)?, &style.codes().unsqueeze(0)?)?;
+    let image = network.generate(&network.encode_mask(&shape)?, &style.codes().unsqueeze(0)?, progress)?;
     let bounds = Bounds { left: 0, top: 0, right: width, bottom: height };
     let size = (window.shown(width, config.resolution), window.shown(height, config.resolution));
     Ok(window.back(&RgbImage::from_tensor(&image)?, bounds, size).into_image())

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::data::{Batch, Dataset};
 use crate::nn::Network;
+use crate::progress::Progress;
 use crate::{Error, Result};
 
 /// Means over held-out pictures.
@@ -41,8 +42,8 @@ pub fn held_out(network: &Network, data: &Dataset, pairs: bool, limit: usize) ->
 }
 
 fn render(network: &Network, batch: &Batch) -> Result<Tensor> {
-    let style = network.encode_style(&batch.style_rgb, &batch.style_labels)?;
-    Ok(network.generate(&network.encode_mask(&batch.target_labels)?, &style)?)
+    let style = network.encode_style(&batch.style_rgb, &batch.style_labels, Progress::NONE)?;
+    network.generate(&network.encode_mask(&batch.target_labels)?, &style, Progress::NONE)
 }
 
 /// Writes a PNG with a row for each of the first `rows` held-out reconstructions, then pairs: label map in palette colours,

@@ -14,6 +14,7 @@ use super::losses::{self, Perceptual, SqueezeNet};
 use super::optim::{self, Adam};
 use crate::model::Model;
 use crate::nn::{Config, Network};
+use crate::progress::Progress;
 use crate::{Error, Result};
 
 /// The factor of each of the generator's losses. A loss of factor zero is not computed.
@@ -248,8 +249,9 @@ impl Trainer {
         let recipe = &self.recipe;
         let weights = &recipe.weights;
         let Batch { style_rgb, style_labels, target_rgb, target_labels } = batch;
-        let style = self.network.encode_style(style_rgb, style_labels)?;
-        let decoded = self.network.decode(&self.network.encode_mask(target_labels)?, &style)?;
+        let style = self.network.encode_style(style_rgb, style_labels, Progress::NONE)?;
+        let mask_code = self.network.encode_mask(target_labels)?;
+        let decoded = self.network.decode(&mask_code, &style, Progress::NONE)?;
         let picture = &decoded.image;
 
         let mut terms: Vec<(&'static str, f64, Tensor)> = Vec::new();

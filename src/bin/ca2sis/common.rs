@@ -6,6 +6,7 @@ use ca2sis::device::{self, Choice};
 use ca2sis::image::{LabelMap, Picture};
 use ca2sis::model::{Class, Model};
 use ca2sis::nn::Network;
+use ca2sis::progress::Progress;
 use ca2sis::style::Style;
 use ca2sis::{Error, Result};
 
@@ -46,7 +47,7 @@ impl ReferenceArgs {
     pub fn style(&self, model: &Model, network: &Network) -> Result<Style> {
         let picture = Picture::read(&self.reference)?;
         let labels = LabelMap::read(&self.reference_labels, model.classes())?;
-        Style::extract(network, &picture, &labels)
+        Style::extract(network, &picture, &labels, Progress::NONE)
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ca2sis::image::{LabelMap, Picture, RgbImage};
+use ca2sis::progress::Progress;
 use ca2sis::restyle::{Job, restyle};
 use ca2sis::style::Style;
 use ca2sis::{Error, Result};
@@ -41,7 +42,7 @@ pub fn run(args: Args) -> Result<bool> {
     let read_labels = |path: Result<PathBuf>| LabelMap::read(path?, model.classes());
     let (labels, reference_labels) = (read_labels(labels)?, read_labels(reference_labels)?);
 
-    let style = Style::extract(&network, &reference, &reference_labels)?;
+    let style = Style::extract(&network, &reference, &reference_labels, Progress::NONE)?;
     let job = Job {
         content: &content,
         labels: &labels,
@@ -51,7 +52,7 @@ pub fn run(args: Args) -> Result<bool> {
         classes: &[],
         strength: 1.0,
     };
-    let (result, report) = restyle(&network, &job)?;
+    let (result, report) = restyle(&network, &job, Progress::NONE)?;
     result.write(out.join("result.png"))?;
     let panels = [
         ("content", content.to_rgb_f32()),

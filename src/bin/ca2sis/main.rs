@@ -11,6 +11,9 @@ mod verify;
 
 use clap::Parser as _;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Restyle photographs class by class
 #[derive(clap::Parser)]
 #[command(name = "ca2sis", version)]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ca2sis::image::{LabelMap, Mask, Picture};
 use ca2sis::model::Class;
+use ca2sis::progress::Progress;
 use ca2sis::restyle::{Job, restyle};
 use ca2sis::{Error, Result};
 
@@ -66,7 +67,7 @@ pub fn run(args: Args) -> Result<bool> {
         classes: &classes,
         strength: args.strength,
     };
-    let (result, report) = restyle(&network, &job)?;
+    let (result, report) = restyle(&network, &job, Progress::NONE)?;
     result.write(output)?;
     note(model.classes(), &report.missing, "kept in their own style, as the reference lacks them");
     note(model.classes(), &report.absent, "not restyled, as no label map has them");

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use ca2sis::Result;
 use ca2sis::image::LabelMap;
+use ca2sis::progress::Progress;
 use ca2sis::restyle::synthesize;
 
 use crate::common::{ModelArgs, ReferenceArgs, check_output, note};
@@ -32,7 +33,7 @@ pub fn run(args: Args) -> Result<bool> {
     let (model, network) = model.open()?;
     let labels = LabelMap::read(labels, model.classes())?;
     let style = reference.style(&model, &network)?;
-    synthesize(&network, &labels, &style)?.to_picture()?.write(output)?;
+    synthesize(&network, &labels, &style, Progress::NONE)?.to_picture()?.write(output)?;
     let present = labels.classes_present().into_iter().map(usize::from);
     let missing: Vec<usize> = present.filter(|&class| !style.has(class)).collect();
     note(model.classes(), &missing, "in no style of the reference's, as it lacks them");
