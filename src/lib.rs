@@ -7,9 +7,12 @@
 //! - [`style`]: how each class of a reference looks.
 //! - [`restyle`]: the job: content, labels and styles in, the restyled picture out.
 //! - [`device`]: where the network runs.
+//! - [`record`]: how a result was made.
+//! - [`attention`]: where the network looks for each class.
 //! - [`progress`]: how far a long call is, and how to stop it.
 //! - [`train`]: the trainer that makes model files.
 
+pub mod attention;
 pub mod device;
 pub mod error;
 pub mod image;
@@ -17,6 +20,7 @@ pub mod kernels;
 pub mod model;
 pub mod nn;
 pub mod progress;
+pub mod record;
 pub mod restyle;
 pub mod style;
 pub mod train;

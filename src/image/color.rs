@@ -200,8 +200,11 @@ mod tests {
                     _ => 1.0 / 16384.0,
                 };
                 for i in 0..original.samples().len() {
-                    let off = (original.samples().unit(i) - back.samples().unit(i)).abs();
-                    assert!(off <= step * 1.01, "sample {i}: {off}");
+                    let (value, back) = (original.samples().unit(i), back.samples().unit(i));
+                    let off = (value - back).abs();
+                    // A pure gamma is steep at black: a rounding of 1e-7 in light is 7e-4 there.
+                    let limit = if value < 0.02 { step.max(7e-4) } else { step * 1.01 };
+                    assert!(off <= limit, "sample {i}, {value}: {off}");
                     assert!(i % 4 != 3 || off == 0.0, "alpha is not a colour");
                 }
             }

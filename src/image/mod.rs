@@ -9,6 +9,7 @@ mod picture;
 pub(crate) mod resample;
 mod tiff;
 
+pub(crate) use file::RECORD_KEYWORD;
 pub use labels::{COLOR_LIMIT, LabelMap};
 pub use mask::Mask;
 pub use metadata::{Metadata, Orientation, Resolution};

@@ -14,7 +14,7 @@ use crate::progress::Progress;
 use crate::style::{Style, check_classes, check_labels};
 use crate::{Error, Result};
 use composite::composite;
-use window::Bounds;
+pub(crate) use window::Bounds;
 pub(crate) use window::Window;
 
 /// What to restyle, and how.
