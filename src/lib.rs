@@ -12,6 +12,9 @@
 //! - [`progress`]: how far a long call is, and how to stop it.
 //! - [`train`]: the trainer that makes model files.
 
+#![doc = ""]
+#![doc = include_str!("README.md")]
+
 pub mod attention;
 pub mod device;
 pub mod error;

@@ -60,7 +60,7 @@ pub fn say_error(error: &Error, job: Option<&Path>) {
 #[derive(clap::Args, Clone)]
 pub struct ModelArgs {
     /// Model file [default: the one inside ca2sis]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "CA2SIS_MODEL", hide_env_values = true)]
     pub model: Option<PathBuf>,
     /// auto, cpu, cuda, cuda:N, metal or metal:N
     #[arg(long, value_name = "DEVICE", default_value_t)]

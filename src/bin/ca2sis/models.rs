@@ -20,19 +20,22 @@ pub struct Args {
 enum Command {
     /// One line a model: name, version, classes, resolution, parameters, file
     List {
-        /// Model files, and folders with some [default: the model inside ca2sis alone]
+        /// Model files, and folders with some [default: the one that other commands use]
+        #[arg(env = "CA2SIS_MODEL", hide_env_values = true)]
         paths: Vec<PathBuf>,
     },
     /// The card of a model: licence, authors, training data, limits of use, classes
     #[command(visible_alias = "card")]
     Show {
         /// Model file [default: the one inside ca2sis]
+        #[arg(env = "CA2SIS_MODEL", hide_env_values = true)]
         path: Option<PathBuf>,
     },
     /// Read every weight of a model and print its SHA-256
     #[command(visible_alias = "verify")]
     Check {
-        /// Model files [default: the one inside ca2sis]
+        /// Model files, and folders with some [default: the one inside ca2sis]
+        #[arg(env = "CA2SIS_MODEL", hide_env_values = true)]
         paths: Vec<PathBuf>,
     },
 }
@@ -41,7 +44,8 @@ enum Command {
 const INSIDE: &str = "(inside ca2sis)";
 
 pub fn run(args: Args) -> Result<bool> {
-    match args.command.unwrap_or(Command::List { paths: vec![] }) {
+    let env = || std::env::var_os("CA2SIS_MODEL").map(PathBuf::from);
+    match args.command.unwrap_or_else(|| Command::List { paths: env().into_iter().collect() }) {
         Command::List { paths } => list(&paths),
         Command::Show { path } => show(path.as_deref()),
         Command::Check { paths } => check(&paths),

@@ -1,0 +1,713 @@
+//! The command as its users meet it: the built binary, on small pictures and a network of a few kilobytes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use ca2sis::image::{LabelMap, Mask, Orientation, Picture, Resolution, Samples};
+use ca2sis::model::{self, Class, FORMAT, Metadata, TrainingData};
+use ca2sis::nn::{self, Config, Stage, golden::Formula};
+use ca2sis::record::{Record, pixel_hash};
+use candle_core::{DType, Device, Tensor};
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn config() -> Config {
+    let stage = |channels_in, channels_out, up, self_attention| Stage {
+        channels_in,
+        channels_out,
+        up,
+        heads: 2,
+        head_width: 4,
+        ff_factor: 2,
+        self_attention,
+    };
+    Config {
+        classes: 3,
+        resolution: 16,
+        norm_groups: 2,
+        style_dim: 4,
+        style_base: 2,
+        style_downs: 2,
+        style_scales: 2,
+        mask_size: 8,
+        base_size: 8,
+        exclude_background: false,
+        mapping: None,
+        stages: vec![stage(8, 8, false, true), stage(8, 4, true, false)],
+    }
+}
+
+fn classes() -> Vec<Class> {
+    [("backdrop", [10, 20, 30]), ("body", [200, 40, 40]), ("cap", [40, 40, 200])]
+        .into_iter()
+        .enumerate()
+        .map(|(i, (name, color))| Class { index: i as u32, name: name.into(), color, groups: vec![] })
+        .collect()
+}
+
+/// A model whose weights are a formula of `seed`.
+fn write_model(path: &Path, seed: u64) {
+    let metadata = Metadata {
+        format: FORMAT,
+        name: "tiny".into(),
+        version: "1".into(),
+        licence: "CC0-1.0".into(),
+        authors: vec!["A. Author".into()],
+        training_data: vec![TrainingData {
+            name: "none".into(),
+            licence: "CC0-1.0".into(),
+            note: String::new(),
+        }],
+        limits: vec!["makes no picture".into()],
+        classes: classes(),
+        network: config(),
+    };
+    let tensor = |(name, shape): (String, Vec<usize>)| {
+        let values = Formula { seed }.values(&name, &shape);
+        (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
+    };
+    let tensors: BTreeMap<_, _> = nn::manifest(&config()).unwrap().into_iter().map(tensor).collect();
+    model::save(path, &metadata, &tensors, DType::F32).unwrap();
+}
+
+const WIDTH: usize = 40;
+const HEIGHT: usize = 28;
+
+/// An upright bar of class 1 and a box of class 2.
+fn label(x: usize, y: usize) -> u8 {
+    match (x, y) {
+        (8..18, _) => 1,
+        (24.., 10..) => 2,
+        _ => 0,
+    }
+}
+
+fn labels() -> LabelMap {
+    LabelMap::new(WIDTH, HEIGHT, (0..WIDTH * HEIGHT).map(|i| label(i % WIDTH, i / WIDTH)).collect()).unwrap()
+}
+
+/// A picture with a colour a class and some texture.
+fn picture(look: usize) -> Picture {
+    let sample = |i: usize| {
+        let (pixel, channel) = (i / 3, i % 3);
+        let (x, y) = (pixel % WIDTH, pixel / WIDTH);
+        (usize::from(label(x, y)) * 83 + look * 47 + channel * 61 + (x * 7 + y * 3) % 11) as u8
+    };
+    Picture::new(WIDTH, HEIGHT, 3, Samples::U8((0..WIDTH * HEIGHT * 3).map(sample).collect())).unwrap()
+}
+
+/// A folder with the files that the manual page's commands name.
+struct Desk(TempDir);
+
+struct Done {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Done {
+    #[track_caller]
+    fn quietly(self) {
+        assert_eq!((self.code, self.stdout.as_str(), self.stderr.as_str()), (Some(0), "", ""));
+    }
+
+    #[track_caller]
+    fn fails(self, code: i32, reasons: &[&str]) {
+        let Self { code: found, stderr, .. } = self;
+        assert_eq!(found, Some(code), "{stderr}");
+        for reason in reasons {
+            assert!(stderr.contains(reason), "{reason:?} is not in {stderr:?}");
+        }
+        assert!(!stderr.contains("panicked"), "{stderr}");
+    }
+
+    /// The objects on stdout, one a line.
+    #[track_caller]
+    fn json(&self) -> Vec<Value> {
+        assert_eq!(self.code, Some(0), "{}", self.stderr);
+        self.stdout.lines().map(|l| serde_json::from_str(l).expect(l)).collect()
+    }
+}
+
+impl Desk {
+    fn new() -> Self {
+        let desk = Self(tempfile::tempdir().unwrap());
+        for folder in ["shots", "maps"] {
+            fs::create_dir(desk.at(folder)).unwrap();
+        }
+        write_model(&desk.at("tiny.safetensors"), 3);
+        picture(0).write(desk.at("photo.png")).unwrap();
+        picture(4).write(desk.at("look.png")).unwrap();
+        for name in ["photo_labels.png", "look_labels.png", "maps/a.png", "maps/b.png"] {
+            labels().write_png(desk.at(name), &classes()).unwrap();
+        }
+        picture(1).write(desk.at("shots/a.png")).unwrap();
+        picture(2).write(desk.at("shots/b.png")).unwrap();
+        let mask = (0..WIDTH * HEIGHT).map(|i| if i % WIDTH < WIDTH / 2 { 255 } else { 0 }).collect();
+        Picture::new(WIDTH, HEIGHT, 1, Samples::U8(mask)).unwrap().write(desk.at("mask.png")).unwrap();
+        let page = fs::read_to_string(page()).unwrap();
+        let csv = page.split("```csv\n").nth(1).unwrap().split("```").next().unwrap();
+        fs::write(desk.at("jobs.csv"), csv).unwrap();
+        desk
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ca2sis"));
+        command.args(args).current_dir(self.0.path()).env("CA2SIS_MODEL", self.at("tiny.safetensors"));
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Done {
+        let output = self.command(args).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Done { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// `ca2sis restyle` of the photograph with more arguments.
+    fn restyle(&self, more: &[&str]) -> Done {
+        let first = ["restyle", "photo.png", "--labels", "photo_labels.png"];
+        self.run(&[&first, &LOOK, more].concat())
+    }
+
+    fn read(&self, name: &str) -> Picture {
+        Picture::read(self.at(name)).unwrap()
+    }
+
+    /// Names in a folder, sorted.
+    fn list(&self, folder: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.at(folder)).unwrap();
+        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+const LOOK: [&str; 4] = ["--reference", "look.png", "--reference-labels", "look_labels.png"];
+
+fn page() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bin/ca2sis/README.md")
+}
+
+fn bytes(picture: &Picture) -> Vec<u8> {
+    match picture.samples() {
+        Samples::U8(v) => v.clone(),
+        other => panic!("{} samples", other.len()),
+    }
+}
+
+#[test]
+fn every_command_of_the_manual_page_works() {
+    let page = fs::read_to_string(page()).unwrap();
+    let desk = Desk::new();
+    let folder = Path::new(env!("CARGO_BIN_EXE_ca2sis")).parent().unwrap();
+    let path = std::env::join_paths(
+        [folder.to_owned()].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+    );
+    let blocks = page.split("```sh\n").skip(1).map(|b| b.split("```").next().unwrap());
+    let mut count = 0;
+    for line in blocks.flat_map(str::lines) {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", line]).current_dir(desk.0.path()).env("PATH", path.as_ref().unwrap());
+        shell.env("CA2SIS_MODEL", desk.at("tiny.safetensors"));
+        if line.starts_with("ca2sis demo") {
+            // Its pictures are of the shipped model's classes.
+            if ca2sis::model::Model::embedded().is_err() {
+                eprintln!("not run, as this build has no model inside: {line}");
+                continue;
+            }
+            shell.env_remove("CA2SIS_MODEL");
+        }
+        let output = shell.output().unwrap();
+        assert!(output.status.success(), "{line}\n{}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.stderr.is_empty(), "{line}\n{}", String::from_utf8_lossy(&output.stderr));
+        count += 1;
+    }
+    assert!(count >= 17, "{count} commands");
+    assert_eq!(
+        desk.list("results"),
+        [
+            "a.png",
+            "a.png.json",
+            "a_warm.tiff",
+            "a_warm.tiff.json",
+            "b.png",
+            "b.png.json",
+            "b_warm.tiff",
+            "b_warm.tiff.json"
+        ]
+    );
+    assert_eq!(desk.list("listed"), ["a.png", "a.png.json"]);
+    assert!(desk.at("b_at_three_quarters.png").exists());
+    assert_eq!(bytes(&desk.read("licensed.png")), bytes(&desk.read("again.png")));
+    assert_eq!(bytes(&desk.read("licensed.png")), bytes(&desk.read("again.webp")));
+    assert_eq!(desk.list("attention"), ["000 backdrop.png", "001 body.png", "002 cap.png"]);
+    let table: Vec<&str> = page.lines().filter_map(|l| l.strip_prefix("| ")?.split(" |").next()).collect();
+    let help = desk.run(&["--help"]).stdout;
+    for code in ["0", "1", "2", "3", "4", "130"] {
+        assert!(table.contains(&code) && help.contains(&format!("\n  {code:3}  ")), "exit code {code}");
+    }
+}
+
+#[test]
+fn a_result_changes_what_was_asked_and_nothing_else_and_says_nothing() {
+    let desk = Desk::new();
+    desk.restyle(&["--classes", "body", "-o", "out.png"]).quietly();
+    let (before, after) = (bytes(&picture(0)), bytes(&desk.read("out.png")));
+    let changed = |i: usize| before[3 * i..3 * i + 3] != after[3 * i..3 * i + 3];
+    let of = |class: u8| (0..WIDTH * HEIGHT).filter(move |i| label(i % WIDTH, i / WIDTH) == class);
+    assert!(of(1).filter(|&i| changed(i)).count() > 100, "the class that was asked for");
+    assert!(!of(0).any(changed) && !of(2).any(changed), "the others");
+    assert_eq!(desk.restyle(&["--strength", "0", "-o", "same.png"]).code, Some(0));
+    assert_eq!(bytes(&desk.read("same.png")), before);
+}
+
+#[test]
+fn a_record_says_how_a_result_was_made_beside_it_and_inside_it() {
+    let desk = Desk::new();
+    fs::create_dir(desk.at("deep")).unwrap();
+    desk.restyle(&[
+        "--classes=body=0.5,cap",
+        "--mask=mask.png",
+        "--rights",
+        "me & <you>",
+        "-o",
+        "deep/out.png",
+    ])
+    .quietly();
+    let sidecar = Record::read(desk.at("deep/out.png.json")).unwrap();
+    let inside = Record::read(desk.at("deep/out.png")).unwrap();
+    assert_eq!(inside, sidecar.without_folders());
+    assert_eq!(sidecar.inputs["labels"].file, Path::new("../photo_labels.png"));
+    assert_eq!(inside.inputs["labels"].file, Path::new("photo_labels.png"));
+    let hash = |name: &str| ca2sis::record::file_hash(&desk.at(name)).unwrap();
+    for (option, file) in [
+        ("content", "photo.png"),
+        ("labels", "photo_labels.png"),
+        ("mask", "mask.png"),
+        ("reference", "look.png"),
+        ("reference-labels", "look_labels.png"),
+    ] {
+        assert_eq!(sidecar.inputs[option].sha256, hash(file), "{option}");
+    }
+    assert_eq!(sidecar.options["classes"], ["body=0.5", "cap"]);
+    assert_eq!(sidecar.options["strength"], ["1"], "options that were not given, too");
+    assert_eq!(sidecar.rights.as_deref(), Some("me & <you>"));
+    assert_eq!((sidecar.model.sha256, sidecar.model.name.as_str()), (hash("tiny.safetensors"), "tiny"));
+    assert_eq!((sidecar.ca2sis.as_str(), sidecar.device.as_str()), (env!("CARGO_PKG_VERSION"), "cpu"));
+    assert_eq!(sidecar.output.pixels, pixel_hash(&desk.read("deep/out.png")));
+
+    // The packet in every format, word for word the same but for the output's name.
+    for (name, term) in [("deep/out.png", true), ("x.jpg", true), ("x.tiff", true), ("x.webp", true)] {
+        if name.starts_with('x') {
+            assert_eq!(desk.restyle(&["-o", name]).code, Some(0));
+        }
+        let file = fs::read(desk.at(name)).unwrap();
+        let text = String::from_utf8_lossy(&file);
+        let uri = "digitalsourcetype/compositeWithTrainedAlgorithmicMedia";
+        assert_eq!(text.contains("W5M0MpCehiHzreSzNTczkc9d") && text.contains(uri), term, "{name}");
+    }
+    assert_eq!(
+        desk.run(&[&["synthesize", "--labels", "photo_labels.png", "-o", "made.png"][..], &LOOK].concat())
+            .code,
+        Some(0)
+    );
+    let made = fs::read(desk.at("made.png")).unwrap();
+    assert!(String::from_utf8_lossy(&made).contains("digitalsourcetype/trainedAlgorithmicMedia"));
+
+    for (place, beside, within) in
+        [("none", false, false), ("sidecar", true, false), ("picture", false, true)]
+    {
+        let name = format!("{place}.png");
+        desk.restyle(&["--record", place, "-o", &name]).quietly();
+        assert_eq!(desk.at(&format!("{name}.json")).exists(), beside, "{place}");
+        assert_eq!(Record::read(desk.at(&name)).is_ok(), within, "{place}");
+    }
+}
+
+#[test]
+fn the_same_job_writes_the_same_files() {
+    let desk = Desk::new();
+    let mut files = Vec::new();
+    for _ in 0..2 {
+        desk.restyle(&["-o", "out.png"]).quietly();
+        files.push(["out.png", "out.png.json"].map(|name| fs::read(desk.at(name)).unwrap()));
+    }
+    assert!(files[0] == files[1]);
+}
+
+#[test]
+fn a_record_is_made_again_bit_for_bit_or_refused() {
+    let desk = Desk::new();
+    desk.restyle(&["--classes", "cap,body=0.3", "--strength", "0.9", "-o", "out.png"]).quietly();
+    for (from, to) in [("out.png.json", "1.png"), ("out.png", "2.png")] {
+        desk.run(&["restyle", "--from-record", from, "-o", to]).quietly();
+        assert_eq!(bytes(&desk.read(to)), bytes(&desk.read("out.png")), "{from}");
+    }
+    // From another folder.
+    fs::create_dir(desk.at("elsewhere")).unwrap();
+    let mut command = desk.command(&["restyle", "--from-record", "../out.png.json", "-o", "3.png"]);
+    assert!(command.current_dir(desk.at("elsewhere")).status().unwrap().success());
+    assert_eq!(bytes(&desk.read("elsewhere/3.png")), bytes(&desk.read("out.png")));
+
+    let again = |more: &[&str]| {
+        desk.run(&[&["restyle", "--from-record", "out.png.json", "-o", "4.png"], more].concat())
+    };
+    write_model(&desk.at("other.safetensors"), 4);
+    again(&["--model", "other.safetensors"]).fails(3, &["name the right one with --model"]);
+    again(&["--classes", "cap"]).fails(2, &["--classes"]);
+
+    let text = fs::read_to_string(desk.at("out.png.json")).unwrap();
+    let record: Record = serde_json::from_str(&text).unwrap();
+    let forged = text.replace(&record.output.pixels, &"0".repeat(64)).replace("\"cpu\"", "\"cpu\"");
+    fs::write(desk.at("forged.json"), forged).unwrap();
+    let done = desk.run(&["restyle", "--from-record", "forged.json", "-o", "5.png"]);
+    done.fails(1, &["5.png: the pixels are not those of the record"]);
+
+    picture(5).write(desk.at("look.png")).unwrap();
+    again(&[]).fails(3, &["look.png is not the reference that it was made from", "SHA-256"]);
+    assert!(!desk.at("4.png").exists());
+    fs::remove_file(desk.at("look.png")).unwrap();
+    again(&[]).fails(3, &["look.png", "No such file"]);
+
+    for (name, content, reason) in [
+        ("photo.png", None, "without a record"),
+        ("a.json", Some("{}"), "no record of ca2sis"),
+        ("b.json", Some("{\"format\": 2}"), "format 2"),
+        ("c.json", Some("\u{0}"), "no record of ca2sis"),
+    ] {
+        if let Some(content) = content {
+            fs::write(desk.at(name), content).unwrap();
+        }
+        desk.run(&["restyle", "--from-record", name, "-o", "6.png"]).fails(3, &[name, reason]);
+    }
+}
+
+#[test]
+fn a_job_that_fails_does_not_stop_the_others() {
+    let desk = Desk::new();
+    fs::write(desk.at("shots/aa.png"), "no picture").unwrap();
+    let contents =
+        ["restyle", "shots/a.png", "shots/aa.png", "shots/b.png", "--labels", "maps/a.png", "-o", "out/"];
+    desk.run(&[&contents[..], &LOOK].concat()).fails(1, &["shots/aa.png: not a PNG", "1 of 3 jobs failed"]);
+    assert_eq!(desk.list("out"), ["a.png", "a.png.json", "b.png", "b.png.json"]);
+}
+
+#[test]
+fn mistakes_are_said_before_anything_is_computed() {
+    let desk = Desk::new();
+    let run = |args: &[&str]| desk.run(&[args, &LOOK].concat());
+    let labels = ["--labels", "photo_labels.png"];
+    let restyle = |args: &[&str]| run(&[&["restyle"], args, &labels].concat());
+    restyle(&["photo.png", "-o", "photo.png"]).fails(2, &["photo.png is an input"]);
+    restyle(&["photo.png", "-o", "./look.png"]).fails(2, &["look.png is an input"]);
+    restyle(&["shots/a.png", "shots/b.png", "-o", "one.png"]).fails(2, &["2 contents, but one output"]);
+    restyle(&["shots/a.png", "shots/b.png", "-o", "{dir}.png"]).fails(2, &["two jobs would write shots.png"]);
+    restyle(&["photo.png", "-o", "out.gif"]).fails(2, &["out.gif", ".png, .jpg"]);
+    restyle(&["photo.png", "-o", "o.png", "--classes", "bdy"]).fails(2, &["did you mean body?"]);
+    restyle(&["photo.png", "-o", "o.png", "--strength", "2"]).fails(2, &["the strength is 2, not 0 to 1"]);
+    restyle(&["-o", "o.png"]).fails(2, &["CONTENTS"]);
+    restyle(&["photo.png"]).fails(2, &["--output"]);
+    run(&["restyle", "photo.png", "-o", "o.png"]).fails(2, &["--labels"]);
+    desk.run(&["restyle", "photo.png", "--labels", "photo_labels.png", "-o", "o.png"])
+        .fails(2, &["no look is given", "--reference"]);
+    desk.run(&["restile"]).fails(2, &["restyle"]);
+    assert_eq!(
+        desk.list("."),
+        [
+            "jobs.csv",
+            "look.png",
+            "look_labels.png",
+            "maps",
+            "mask.png",
+            "photo.png",
+            "photo_labels.png",
+            "shots",
+            "tiny.safetensors"
+        ]
+    );
+}
+
+#[test]
+fn exit_codes_tell_mistakes_files_and_devices_apart() {
+    let desk = Desk::new();
+    desk.restyle(&["--mask", "gone.png", "-o", "o.png"]).fails(3, &["ca2sis: gone.png: No such file"]);
+    desk.restyle(&["--model", "photo.png", "-o", "o.png"]).fails(3, &["photo.png: no safetensors file"]);
+    desk.restyle(&["-o", "gone/deep/../../photo_labels.png/o.png"]).fails(3, &["photo_labels.png"]);
+    #[cfg(not(feature = "metal"))]
+    desk.restyle(&["--device", "metal", "-o", "o.png"]).fails(4, &["--features metal"]);
+    desk.restyle(&["--device", "gpu", "-o", "o.png"]).fails(2, &["cuda:N"]);
+}
+
+#[test]
+fn json_is_one_object_a_line() {
+    let desk = Desk::new();
+    let records = desk.restyle(&["--json", "-o", "out.png"]).json();
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0]["output"]["file"], "out.png");
+    assert_eq!(records[0]["output"]["pixels"], pixel_hash(&desk.read("out.png")).as_str());
+    let done = desk.run(&[
+        "--json",
+        "restyle",
+        "gone.png",
+        "--labels=maps/a.png",
+        "-o",
+        "x.png",
+        LOOK[0],
+        LOOK[1],
+        LOOK[2],
+        LOOK[3],
+    ]);
+    let error: Value = serde_json::from_str(&done.stderr).unwrap();
+    assert_eq!((done.code, &error["kind"], &error["code"]), (Some(3), &"io".into(), &3.into()));
+    assert!(error["error"].as_str().unwrap().contains("gone.png"));
+    let model = &desk.run(&["models", "list", "--json"]).json()[0];
+    assert_eq!(
+        (&model["name"], &model["classes"], &model["resolution"]),
+        (&"tiny".into(), &3.into(), &16.into())
+    );
+}
+
+#[test]
+fn models_are_listed_shown_and_checked() {
+    let desk = Desk::new();
+    let card = desk.run(&["models", "show"]).stdout;
+    for text in ["tiny 1", "CC0-1.0", "A. Author", "makes no picture", "body", "#c82828"] {
+        assert!(card.contains(text), "{text} is not in {card}");
+    }
+    fs::create_dir(desk.at("models")).unwrap();
+    write_model(&desk.at("models/one.safetensors"), 1);
+    let mut broken = fs::read(desk.at("models/one.safetensors")).unwrap();
+    let end = broken.len();
+    broken[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(desk.at("models/two.safetensors"), broken).unwrap();
+    let list = desk.run(&["models", "list", "models"]);
+    assert_eq!((list.code, list.stdout.lines().count()), (Some(0), 2), "a header is sound");
+    let check = desk.run(&["models", "check", "models"]);
+    let hash = ca2sis::record::file_hash(&desk.at("models/one.safetensors")).unwrap();
+    assert_eq!(check.stdout, format!("{hash}  models/one.safetensors\n"));
+    check.fails(1, &["two.safetensors", "NaN"]);
+}
+
+#[test]
+fn devices_name_the_cpu_and_why_others_cannot_be_used() {
+    let desk = Desk::new();
+    let devices = desk.run(&["devices", "--json"]).json();
+    assert_eq!((&devices[0]["device"], &devices[0]["usable"]), (&"cpu".into(), &true.into()));
+    for device in devices.iter().filter(|d| d["usable"] == false) {
+        assert!(device["reason"].as_str().unwrap().len() > 10, "{device}");
+    }
+    assert_eq!(devices.iter().filter(|d| d["auto"] == true).count(), 1);
+}
+
+#[test]
+fn attention_is_written_a_class_at_the_contents_size() {
+    let desk = Desk::new();
+    let base = ["attention", "photo.png", "--labels", "photo_labels.png"];
+    assert_eq!(desk.run(&[&base[..], &["-o", "mean"]].concat()).code, Some(0));
+    assert_eq!(desk.run(&[&base[..], &["--stage", "1", "-o", "last"], &LOOK].concat()).code, Some(0));
+    for folder in ["mean", "last"] {
+        let map = desk.read(&format!("{folder}/001 body.png"));
+        assert_eq!((map.width(), map.height(), map.channels()), (WIDTH, HEIGHT, 1));
+        let values = bytes(&map);
+        assert!(values.iter().max() > values.iter().min(), "{folder}: one gray all over");
+    }
+    desk.run(&[&base[..], &["--stage", "2", "-o", "x"]].concat()).fails(2, &["stages 0 to 1"]);
+}
+
+#[test]
+fn a_foreign_checkpoint_is_refused() {
+    let desk = Desk::new();
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import/zip.pth");
+    let sample = sample.to_str().unwrap();
+    let import =
+        |file: &str, classes: &str| desk.run(&["import", file, "--classes", classes, "-o", "m.safetensors"]);
+    import(sample, "celebamask-hq").fails(3, &["zip.pth", "a checkpoint of another network"]);
+    import(sample, "celeba").fails(2, &["--classes celeba"]);
+    import(sample, "gone.json").fails(3, &["gone.json"]);
+    import("photo.png", "celebamask-hq").fails(3, &["photo.png: no checkpoint of PyTorch"]);
+    assert!(!desk.at("m.safetensors").exists());
+}
+
+/// EXIF of orientation 6 (turn a quarter clockwise), an artist, and a second directory for a thumbnail.
+fn exif() -> Vec<u8> {
+    let mut exif = b"II*\0\x08\0\0\0\x02\0".to_vec();
+    exif.extend(b"\x12\x01\x03\0\x01\0\0\0\x06\0\0\0");
+    exif.extend(b"\x3b\x01\x02\0\x08\0\0\0\x26\0\0\0");
+    exif.extend(b"\x30\0\0\0");
+    exif.resize(0x26, 0);
+    exif.extend(b"Painter\0");
+    exif
+}
+
+#[test]
+fn what_a_file_says_beside_its_pixels_is_carried_through() {
+    let desk = Desk::new();
+    let mut content = picture(0);
+    // Written turned: read, it is upright, HEIGHT wide and WIDTH high.
+    content.metadata_mut().exif = Some(exif().into());
+    content.metadata_mut().resolution = Some(Resolution { x: 300.0, y: 150.0 });
+    for format in ["png", "tiff", "webp", "jpg"] {
+        let name = format!("turned.{format}");
+        content.write(desk.at(&name)).unwrap();
+        let turned = desk.read(&name);
+        let (upright, swapped) = match format {
+            // Orientation goes into TIFF as its own tag, which nothing here wrote.
+            "tiff" => ((WIDTH, HEIGHT), false),
+            _ => ((HEIGHT, WIDTH), true),
+        };
+        assert_eq!((turned.width(), turned.height()), upright, "{format}");
+        assert_eq!(turned.metadata().is_transposed(), swapped, "{format}");
+        assert_eq!(turned.metadata().orientation, swapped.then_some(Orientation::Rotate90), "{format}");
+        // WebP has no resolution but EXIF's, which has none here.
+        if format != "webp" {
+            let r = turned.metadata().resolution.unwrap();
+            let (x, y) = if swapped { (r.y, r.x) } else { (r.x, r.y) };
+            assert!((x - 300.0).abs() < 0.02 && (y - 150.0).abs() < 0.02, "{format}: {r:?}");
+        }
+    }
+    // The label map as drawn on the stored pixels is turned along; so is the mask.
+    for output in ["1.png", "2.tiff", "3.webp"] {
+        let args = [
+            "restyle",
+            "turned.png",
+            "--labels=photo_labels.png",
+            "--mask=mask.png",
+            "--classes=body",
+            "-o",
+            output,
+        ];
+        desk.run(&[&args[..], &LOOK].concat()).quietly();
+        let result = desk.read(output);
+        assert_eq!((result.width(), result.height()), (HEIGHT, WIDTH), "{output}");
+        let orientation = result.metadata().orientation.unwrap_or(Orientation::NoTransforms);
+        assert_eq!(orientation, Orientation::NoTransforms, "{output}: not turned twice");
+        let exif = result.metadata().exif.clone().unwrap();
+        assert!(String::from_utf8_lossy(&exif).contains("Painter"), "{output}");
+        let before = bytes(&desk.read("turned.png"));
+        let (after, turned) = (bytes(&result), desk.read("turned.png"));
+        let mut changed = 0;
+        for i in 0..WIDTH * HEIGHT {
+            // Turned clockwise: column x of row y was column y of row HEIGHT - 1 - x.
+            let (x, y) = (i % turned.width(), i / turned.width());
+            let asked = label(y, HEIGHT - 1 - x) == 1 && y < WIDTH / 2;
+            let differs = before[3 * i..3 * i + 3] != after[3 * i..3 * i + 3];
+            assert!(asked || !differs, "{output}: pixel {x}, {y} was not asked for");
+            changed += usize::from(differs);
+        }
+        assert!(changed > 100, "{output}: {changed} pixels");
+    }
+    let result = desk.read("1.png");
+    let exif = result.metadata().exif.clone().unwrap();
+    assert_eq!(exif[0x22..0x26], [0; 4], "the thumbnail's directory is cut off");
+    let r = result.metadata().resolution.unwrap();
+    assert!(
+        (r.x - 150.0).abs() < 0.02 && (r.y - 300.0).abs() < 0.02,
+        "resolution turns with the pixels: {r:?}"
+    );
+    // A map of the upright picture is taken as it is.
+    let upright = LabelMap::read(desk.at("photo_labels.png"), &classes())
+        .unwrap()
+        .upright_with(&desk.read("turned.png"));
+    upright.write_png(desk.at("upright.png"), &classes()).unwrap();
+    let mask = Mask::read(desk.at("mask.png")).unwrap().upright_with(&desk.read("turned.png"));
+    assert_eq!((mask.width(), mask.height()), (HEIGHT, WIDTH));
+    let args =
+        ["restyle", "turned.png", "--labels=upright.png", "--mask=mask.png", "--classes=body", "-o", "4.png"];
+    desk.run(&[&args[..], &LOOK].concat()).quietly();
+    assert_eq!(bytes(&desk.read("4.png")), bytes(&desk.read("1.png")));
+}
+
+#[test]
+fn a_profile_is_followed_and_kept() {
+    let desk = Desk::new();
+    let profile = moxcms::ColorProfile::new_display_p3().encode().unwrap();
+    let mut content = picture(0);
+    content.metadata_mut().icc_profile = Some(profile.clone().into());
+    content.write(desk.at("p3.png")).unwrap();
+    let args = ["restyle", "p3.png", "--labels=photo_labels.png", "--classes=body"];
+    for output in ["p3_result.png", "p3_result.tiff", "p3_result.webp"] {
+        desk.run(&[&args[..], &["-o", output], &LOOK].concat()).quietly();
+        let result = desk.read(output);
+        assert_eq!(result.icc_profile(), Some(&profile[..]), "{output}");
+        let (before, after) = (bytes(&content), bytes(&result));
+        for i in (0..WIDTH * HEIGHT).filter(|i| label(i % WIDTH, i / WIDTH) != 1) {
+            assert_eq!(before[3 * i..3 * i + 3], after[3 * i..3 * i + 3], "{output}: pixel {i}");
+        }
+    }
+    // The same colours written in sRGB give the same result, within the rounding of 8 bits on both ways.
+    let srgb = content.to_srgb().unwrap().unwrap();
+    let Samples::F32(v) = srgb.samples() else { panic!() };
+    let rounded = v.iter().map(|v| (v * 255.0).round() as u8).collect();
+    Picture::new(WIDTH, HEIGHT, 3, Samples::U8(rounded)).unwrap().write(desk.at("srgb.png")).unwrap();
+    let args =
+        ["restyle", "srgb.png", "--labels=photo_labels.png", "--classes=body", "-o", "srgb_result.png"];
+    desk.run(&[&args[..], &LOOK].concat()).quietly();
+    let followed = desk.read("p3_result.png").to_srgb().unwrap().unwrap();
+    let plain = desk.read("srgb_result.png").to_rgb_f32();
+    let off = followed.to_rgb_f32().pixels.iter().zip(&plain.pixels).map(|(a, b)| (a - b).abs());
+    let off: Vec<f32> = off.collect();
+    let mean = off.iter().sum::<f32>() / off.len() as f32;
+    assert!(mean < 1.0 / 255.0, "mean difference {mean}");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_with_130_and_whole_files() {
+    let desk = Desk::new();
+    fs::create_dir(desk.at("out")).unwrap();
+    let rows: String = (0..5000).map(|i| format!("shots/a.png,maps/a.png,out/{i}.png\n")).collect();
+    fs::write(desk.at("many.csv"), format!("content,labels,output\n{rows}")).unwrap();
+    let mut child = desk
+        .command(&[&["restyle", "--jobs", "many.csv"], &LOOK[..]].concat())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Once it is at work.
+    while desk.list("out").is_empty() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+    }
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let done = child.wait_with_output().unwrap();
+    assert_eq!(done.status.code(), Some(130));
+    assert_eq!(String::from_utf8_lossy(&done.stderr), "ca2sis: stopped\n");
+    let files = desk.list("out");
+    assert!(files.len() < 10_000, "all {} files", files.len());
+    for name in files {
+        let path = desk.at("out").join(&name);
+        if name.ends_with(".json") {
+            Record::read(path).unwrap();
+        } else {
+            assert!(name.ends_with(".png"), "{name} is left over");
+            Picture::read(path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn shells_and_man_know_every_command() {
+    let desk = Desk::new();
+    let names =
+        ["demo", "restyle", "synthesize", "attention", "models", "devices", "import", "train", "verify"];
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = desk.run(&["completions", shell]).stdout;
+        for name in names.iter().chain(&["--from-record", "--rights"]) {
+            let name = if shell == "fish" { name.trim_start_matches('-') } else { name };
+            assert!(script.contains(name), "{shell} does not know {name}");
+        }
+    }
+    assert!(desk.run(&["man"]).stdout.contains(".TH ca2sis"));
+    desk.run(&["man", "--out", "man"]).quietly();
+    let pages = desk.list("man");
+    for name in names {
+        assert!(pages.contains(&format!("ca2sis-{name}.1")), "{pages:?}");
+        assert_eq!(desk.run(&[name, "--help"]).code, Some(0));
+    }
+}
