@@ -7,9 +7,11 @@
 //! - [`style`]: how each class of a reference looks.
 //! - [`restyle`]: the job: content, labels and styles in, the restyled picture out.
 //! - [`device`]: where the network runs.
+//! - [`context`]: a device with its worker, memory limit and log, for callers from any thread.
 //! - [`progress`]: how far a long call is, and how to stop it.
 //! - [`train`]: the trainer that makes model files.
 
+pub mod context;
 pub mod device;
 pub mod error;
 pub mod image;
@@ -22,5 +24,6 @@ pub mod style;
 pub mod train;
 
 mod capi;
+mod worker;
 
 pub use error::{Error, Result};
