@@ -1,15 +1,17 @@
 //! Picture files: the format is told by their content when read, by their name when written.
 
+use std::borrow::Cow;
 use std::fs::File;
-use std::io::{BufReader, BufWriter, ErrorKind, Seek, Write};
+use std::io::{BufReader, BufWriter, ErrorKind, Read, Seek, Write};
 use std::path::Path;
 
-use image::codecs::{jpeg::JpegEncoder, png::PngEncoder, webp::WebPEncoder};
+use image::codecs::jpeg::{JpegEncoder, PixelDensity, PixelDensityUnit};
 use image::{
     DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageError, ImageFormat, ImageReader,
 };
 
-use super::{Picture, Samples, tiff};
+use super::metadata::{Metadata, jfif_resolution};
+use super::{Picture, Resolution, Samples, tiff};
 use crate::{Error, Result};
 
 /// More pixels than this are refused, so that a few bytes of a hostile file do not ask for all memory.
@@ -47,7 +49,8 @@ impl Picture {
     /// Reads a PNG, JPEG, TIFF or WebP file, told by its content, in its own sample type and channels.
     ///
     /// A palette is expanded and gray of less than 8 bits widened. Of a TIFF file with several pictures, the first
-    /// is read; half-float samples become float. EXIF orientation is not applied.
+    /// is read; half-float samples become float. An EXIF orientation is applied: the picture is upright. What else the file
+    /// says beside its pixels is kept ([`Picture::metadata`]).
     ///
     /// # Errors
     /// [`Error::Io`] when the file cannot be read; [`Error::Format`] when it is of another format, damaged, cut
@@ -63,6 +66,7 @@ impl Picture {
             return tiff::read(file).map_err(|what| Error::format(path, what));
         }
         let failed = |e| read_error(path, e);
+        let (file, resolution) = file_resolution(file, format, path)?;
         let mut reader = ImageReader::with_format(file, format);
         let mut limits = image::Limits::no_limits();
         limits.max_alloc = Some(MAX_BYTES);
@@ -74,6 +78,9 @@ impl Picture {
             return Err(Error::format(path, "CMYK picture: save it as RGB"));
         }
         let icc_profile = decoder.icc_profile().map_err(failed)?;
+        let mut metadata =
+            Metadata { icc_profile: icc_profile.map(Into::into), resolution, ..Metadata::default() };
+        metadata.take_exif(decoder.exif_metadata().map_err(failed)?);
         let (channels, samples) = match DynamicImage::from_decoder(decoder).map_err(failed)? {
             DynamicImage::ImageLuma8(p) => (1, Samples::U8(p.into_raw())),
             DynamicImage::ImageLumaA8(p) => (2, Samples::U8(p.into_raw())),
@@ -90,7 +97,8 @@ impl Picture {
                 ));
             }
         };
-        Ok(Self::new(width as usize, height as usize, channels, samples)?.with_icc_profile(icc_profile))
+        let picture = Self::new(width as usize, height as usize, channels, samples)?;
+        Ok(picture.with_metadata(metadata).upright())
     }
 
     /// Writes a PNG, JPEG, TIFF or WebP file, chosen by the name's ending (png, jpg, jpeg, tif, tiff, webp).
@@ -148,9 +156,9 @@ impl Picture {
 
     fn encode(&self, format: ImageFormat, mut out: impl Write + Seek, path: &Path) -> Result<()> {
         match format {
-            ImageFormat::Png => self.encode_with(PngEncoder::new(out), path),
-            ImageFormat::Jpeg => self.encode_with(JpegEncoder::new_with_quality(out, JPEG_QUALITY), path),
-            ImageFormat::WebP => self.encode_with(WebPEncoder::new_lossless(out), path),
+            ImageFormat::Png => self.encode_png(out, path),
+            ImageFormat::Jpeg => self.encode_jpeg(out, path),
+            ImageFormat::WebP => self.encode_webp(out, path),
             _ => tiff::write(self, &mut out).map_err(|e| match e {
                 ::tiff::TiffError::IoError(e) => Error::io(path, e),
                 e => Error::format(path, e.to_string()),
@@ -158,32 +166,170 @@ impl Picture {
         }
     }
 
-    fn encode_with(&self, mut encoder: impl ImageEncoder, path: &Path) -> Result<()> {
-        let too_large =
-            |_| Error::invalid(format!("{} x {} pixels are too many to write", self.width(), self.height()));
-        let (width, height) = (
-            u32::try_from(self.width()).map_err(too_large)?,
-            u32::try_from(self.height()).map_err(too_large)?,
+    fn size(&self) -> Result<(u32, u32)> {
+        let size = |v: usize| u32::try_from(v).ok();
+        size(self.width()).zip(size(self.height())).ok_or_else(|| {
+            Error::invalid(format!("{} x {} pixels are too many to write", self.width(), self.height()))
+        })
+    }
+
+    fn encode_png(&self, out: impl Write, path: &Path) -> Result<()> {
+        use png::{BitDepth, ColorType};
+        let (width, height) = self.size()?;
+        let metadata = self.metadata();
+        let mut info = png::Info::with_size(width, height);
+        info.icc_profile = metadata.icc_profile.as_deref().map(Cow::Borrowed);
+        info.exif_metadata = metadata.exif.as_deref().map(Cow::Borrowed);
+        info.pixel_dims = metadata.resolution.map(|r| png::PixelDimensions {
+            xppu: per_metre(r.x),
+            yppu: per_metre(r.y),
+            unit: png::Unit::Meter,
+        });
+        let wrong = |e: png::EncodingError| match e {
+            png::EncodingError::IoError(e) => Error::io(path, e),
+            e => Error::format(path, format!("cannot be written: {e}")),
+        };
+        let mut encoder = png::Encoder::with_info(out, info).map_err(wrong)?;
+        encoder.set_color(
+            [ColorType::Grayscale, ColorType::GrayscaleAlpha, ColorType::Rgb, ColorType::Rgba]
+                [self.channels() - 1],
         );
-        if let Some(icc_profile) = self.icc_profile() {
-            encoder.set_icc_profile(icc_profile.to_vec()).map_err(|e| Error::format(path, e.to_string()))?;
-        }
-        use ExtendedColorType::{L8, L16, La8, La16, Rgb8, Rgb16, Rgba8, Rgba16};
-        let written = match self.samples() {
-            Samples::U8(v) => {
-                encoder.write_image(v, width, height, [L8, La8, Rgb8, Rgba8][self.channels() - 1])
+        // As the image crate does: a tenth of the time of the best, a tenth larger.
+        encoder.set_compression(png::Compression::Fast);
+        encoder.set_filter(png::Filter::Adaptive);
+        for (keyword, text) in [(XMP_KEYWORD, &metadata.xmp), (RECORD_KEYWORD, &metadata.record)] {
+            if let Some(text) = text {
+                encoder.add_itxt_chunk(keyword.into(), text.to_string()).map_err(wrong)?;
             }
+        }
+        let big_endian: Vec<u8>;
+        let bytes = match self.samples() {
+            Samples::U8(v) => v.as_slice(),
             Samples::U16(v) => {
-                let bytes: Vec<u8> = v.iter().flat_map(|s| s.to_ne_bytes()).collect();
-                encoder.write_image(&bytes, width, height, [L16, La16, Rgb16, Rgba16][self.channels() - 1])
+                encoder.set_depth(BitDepth::Sixteen);
+                big_endian = v.iter().flat_map(|s| s.to_be_bytes()).collect();
+                &big_endian
             }
             Samples::F32(_) => return Err(Error::invalid("float samples are written as TIFF")),
         };
-        written.map_err(|e| match e {
+        let mut writer = encoder.write_header().map_err(wrong)?;
+        writer.write_image_data(bytes).map_err(wrong)?;
+        writer.finish().map_err(wrong)
+    }
+
+    fn encode_jpeg(&self, mut out: impl Write, path: &Path) -> Result<()> {
+        let (width, height) = self.size()?;
+        let metadata = self.metadata();
+        let wrong = |e: ImageError| match e {
             ImageError::IoError(e) => Error::io(path, e),
             e => Error::format(path, format!("cannot be written: {e}")),
+        };
+        let Samples::U8(samples) = self.samples() else {
+            return Err(Error::invalid("JPEG holds 8-bit samples"));
+        };
+        let mut file = Vec::new();
+        let mut encoder = JpegEncoder::new_with_quality(&mut file, JPEG_QUALITY);
+        if let Some(r) = metadata.resolution {
+            let density = |v: f64| v.round().clamp(1.0, 65535.0) as u16;
+            encoder.set_pixel_density(PixelDensity {
+                density: (density(r.x), density(r.y)),
+                unit: PixelDensityUnit::Inches,
+            });
+        }
+        let unsupported = |e: image::error::UnsupportedError| Error::format(path, e.to_string());
+        if let Some(icc_profile) = self.icc_profile() {
+            encoder.set_icc_profile(icc_profile.to_vec()).map_err(unsupported)?;
+        }
+        // A segment holds so much and no more.
+        if let Some(exif) = metadata.exif.as_deref().filter(|e| e.len() < 65_500) {
+            encoder.set_exif_metadata(exif.to_vec()).map_err(unsupported)?;
+        }
+        let color = [ExtendedColorType::L8, ExtendedColorType::Rgb8][self.channels() / 2];
+        encoder.write_image(samples, width, height, color).map_err(wrong)?;
+        let io = |e| Error::io(path, e);
+        // After the JFIF segment, which must be first.
+        let (head, tail) = file.split_at(2 + 2 + jpeg_segment(&file, 2).unwrap_or(0));
+        out.write_all(head).map_err(io)?;
+        if let Some(xmp) = metadata.xmp.as_deref().filter(|x| x.len() < 65_500) {
+            let length = (2 + JPEG_XMP.len() + xmp.len()) as u16;
+            out.write_all(&[&[0xff, 0xe1], &length.to_be_bytes()[..], JPEG_XMP, xmp.as_bytes()].concat())
+                .map_err(io)?;
+        }
+        out.write_all(tail).map_err(io)
+    }
+
+    fn encode_webp(&self, out: impl Write, path: &Path) -> Result<()> {
+        use image_webp::ColorType::{L8, La8, Rgb8, Rgba8};
+        let (width, height) = self.size()?;
+        let metadata = self.metadata();
+        let Samples::U8(samples) = self.samples() else {
+            return Err(Error::invalid("WebP holds 8-bit samples"));
+        };
+        let mut encoder = image_webp::WebPEncoder::new(out);
+        if let Some(icc_profile) = &metadata.icc_profile {
+            encoder.set_icc_profile(icc_profile.to_vec());
+        }
+        if let Some(exif) = &metadata.exif {
+            encoder.set_exif_metadata(exif.to_vec());
+        }
+        if let Some(xmp) = &metadata.xmp {
+            encoder.set_xmp_metadata(xmp.as_bytes().to_vec());
+        }
+        encoder.encode(samples, width, height, [L8, La8, Rgb8, Rgba8][self.channels() - 1]).map_err(|e| {
+            match e {
+                image_webp::EncodingError::IoError(e) => Error::io(path, e),
+                e => Error::format(path, format!("cannot be written: {e}")),
+            }
         })
     }
+}
+
+/// Keywords of the PNG text chunks that hold the XMP packet and the record.
+const XMP_KEYWORD: &str = "XML:com.adobe.xmp";
+pub(crate) const RECORD_KEYWORD: &str = "ca2sis";
+/// What a JPEG segment with an XMP packet begins with.
+const JPEG_XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
+
+/// Dots per inch as PNG's whole dots per metre.
+fn per_metre(inch: f64) -> u32 {
+    (inch / 0.0254).round().clamp(1.0, 2e9) as u32
+}
+
+/// Length of the APP0 segment at `at`, if there is one.
+fn jpeg_segment(file: &[u8], at: usize) -> Option<usize> {
+    match file.get(at..at + 4)? {
+        &[0xff, 0xe0, high, low] => Some(usize::from(u16::from_be_bytes([high, low]))),
+        _ => None,
+    }
+}
+
+/// The resolution where the image crate does not tell it: PNG's pHYs, JPEG's JFIF segment.
+fn file_resolution(
+    mut file: BufReader<File>,
+    format: ImageFormat,
+    path: &Path,
+) -> Result<(BufReader<File>, Option<Resolution>)> {
+    let io = |e| Error::io(path, e);
+    let resolution = match format {
+        ImageFormat::Png => {
+            let limits = png::Limits { bytes: 64 << 20 };
+            // What is wrong with the file is said when it is decoded.
+            let reader = png::Decoder::new_with_limits(&mut file, limits).read_info();
+            reader.ok().and_then(|r| r.info().pixel_dims).and_then(|d| {
+                let inch = |v: u32| f64::from(v) * 0.0254;
+                (d.unit == png::Unit::Meter && d.xppu > 0 && d.yppu > 0)
+                    .then(|| Resolution { x: inch(d.xppu), y: inch(d.yppu) })
+            })
+        }
+        ImageFormat::Jpeg => {
+            let mut start = Vec::new();
+            file.by_ref().take(32).read_to_end(&mut start).map_err(io)?;
+            jfif_resolution(&start)
+        }
+        _ => None,
+    };
+    file.rewind().map_err(io)?;
+    Ok((file, resolution))
 }
 
 /// Writes a file beside `path` and renames it to `path` once it is whole.

@@ -7,6 +7,7 @@ use candle_core::{Device, Tensor};
 use image::ImageFormat;
 
 use super::file::{self, MAX_BYTES, check_size};
+use super::metadata::{Metadata, turn};
 use super::{Picture, Samples};
 use crate::model::Class;
 use crate::{Error, Result};
@@ -74,6 +75,8 @@ impl LabelMap {
     /// - RGB, of any format: painted in the classes' colours. Each colour is read as the class with the nearest one, at
     ///   most [`COLOR_LIMIT`] off in every channel.
     ///
+    /// An EXIF orientation in the file is applied.
+    ///
     /// # Errors
     /// [`Error::Io`] and [`Error::Format`] as [`Picture::read`]; [`Error::Format`] also for indices beyond the
     /// classes and for colours of no class, with the number of their pixels; for transparent pixels; and for an
@@ -101,6 +104,14 @@ impl LabelMap {
         };
         let indices = check_indices(indices, classes).map_err(wrong)?;
         Self::new(width, height, indices)
+    }
+
+    /// Turns a map that was drawn on the content's stored pixels the way the content has been turned: one whose width is
+    /// the content's height and the reverse, where the content's EXIF orientation swapped them. Any other is left as it is.
+    pub fn upright_with(self, content: &Picture) -> Self {
+        let Some(orientation) = content.turn_of_map(self.width, self.height) else { return self };
+        let (indices, width, height) = turn(&self.indices, (self.width, self.height, 1), orientation);
+        Self { width, height, indices }
     }
 
     pub fn width(&self) -> usize {
@@ -215,7 +226,15 @@ fn png_indices(
     {
         check_palette(palette, &indices, classes)?;
     }
-    Ok(Some((width, height, indices)))
+    let mut metadata = Metadata::default();
+    metadata.take_exif(reader.info().exif_metadata.as_ref().map(|e| e.to_vec()));
+    Ok(Some(match metadata.orientation {
+        Some(orientation) => {
+            let (indices, width, height) = turn(&indices, (width, height, 1), orientation);
+            (width, height, indices)
+        }
+        None => (width, height, indices),
+    }))
 }
 
 /// The first `width` values of `depth` bits (1, 2, 4, 8 or 16) of a PNG row.

@@ -40,6 +40,17 @@ impl Mask {
         Self::new(&Picture::read(path)?).map_err(|e| Error::format(path, e.to_string()))
     }
 
+    /// As [`LabelMap::upright_with`](super::LabelMap::upright_with).
+    pub fn upright_with(self, content: &Picture) -> Self {
+        let Some(orientation) = content.turn_of_map(self.width, self.height) else { return self };
+        let turned = Picture::new(self.width, self.height, 1, self.samples).map(|mut p| {
+            p.metadata_mut().orientation = Some(orientation);
+            p.upright()
+        });
+        let turned = turned.expect("a mask is a picture");
+        Self { width: turned.width(), height: turned.height(), samples: turned.samples().clone() }
+    }
+
     pub fn width(&self) -> usize {
         self.width
     }

@@ -3,6 +3,7 @@
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
+use super::metadata::{Metadata, Orientation, turn};
 use super::resample::{Axis, Resampled};
 use crate::{Error, Result};
 
@@ -51,14 +52,15 @@ impl Samples {
 
 /// A picture in the sample type and with the channels of its file.
 ///
-/// Samples are taken as display-encoded (sRGB) in every type, float included. Alpha is straight, not premultiplied.
+/// Samples are taken as display-encoded in every type, float included: as the ICC profile says, or sRGB where there is none.
+/// Alpha is straight, not premultiplied.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Picture {
     width: usize,
     height: usize,
     channels: usize,
     samples: Samples,
-    icc_profile: Option<Vec<u8>>,
+    metadata: Metadata,
 }
 
 impl Picture {
@@ -78,7 +80,7 @@ impl Picture {
                 samples.len()
             )));
         }
-        Ok(Self { width, height, channels, samples, icc_profile: None })
+        Ok(Self { width, height, channels, samples, metadata: Metadata::default() })
     }
 
     pub fn width(&self) -> usize {
@@ -107,13 +109,57 @@ impl Picture {
         &mut self.samples
     }
 
-    /// The ICC profile of the file this picture came from; written again with it, used for nothing else.
+    /// The ICC profile of the file this picture came from.
     pub fn icc_profile(&self) -> Option<&[u8]> {
-        self.icc_profile.as_deref()
+        self.metadata.icc_profile.as_deref()
     }
 
-    pub(super) fn with_icc_profile(self, icc_profile: Option<Vec<u8>>) -> Self {
-        Self { icc_profile, ..self }
+    /// What its file said beside the pixels, and what a file that it is written to will say.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    pub fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.metadata
+    }
+
+    /// How a map of this size, drawn on the stored pixels of this picture, has to be turned; none when it need not be or
+    /// when that cannot be told.
+    pub(super) fn turn_of_map(&self, width: usize, height: usize) -> Option<Orientation> {
+        let stored = (width, height) == (self.height, self.width) && width != height;
+        self.metadata.orientation.filter(|_| stored && self.metadata.is_transposed())
+    }
+
+    pub(super) fn with_metadata(self, metadata: Metadata) -> Self {
+        Self { metadata, ..self }
+    }
+
+    /// Turns the pixels as the metadata's orientation says.
+    pub(super) fn upright(mut self) -> Self {
+        let Some(orientation) = self.metadata.orientation.filter(|&o| o != Orientation::NoTransforms) else {
+            return self;
+        };
+        let form = (self.width, self.height, self.channels);
+        (self.samples, self.width, self.height) = match &self.samples {
+            Samples::U8(v) => {
+                let (v, w, h) = turn(v, form, orientation);
+                (Samples::U8(v), w, h)
+            }
+            Samples::U16(v) => {
+                let (v, w, h) = turn(v, form, orientation);
+                (Samples::U16(v), w, h)
+            }
+            Samples::F32(v) => {
+                let (v, w, h) = turn(v, form, orientation);
+                (Samples::F32(v), w, h)
+            }
+        };
+        if self.metadata.is_transposed()
+            && let Some(r) = &mut self.metadata.resolution
+        {
+            std::mem::swap(&mut r.x, &mut r.y);
+        }
+        self
     }
 
     /// The picture as the network sees it: RGB from 0 to 1, alpha left out. Gray is repeated; values outside [0, 1]

@@ -2,14 +2,19 @@
 
 use std::io::{BufRead, Seek, Write};
 
+use tiff::decoder::ifd::Value;
 use tiff::decoder::{BufferLayoutPreference, Decoder, DecodingResult, Limits};
 use tiff::encoder::colortype::{self, ColorType as Form};
-use tiff::encoder::{TiffEncoder, TiffKind, TiffValue};
-use tiff::tags::{ExtraSamples, Tag};
+use tiff::encoder::{Rational, TiffEncoder, TiffKind, TiffValue};
+use tiff::tags::{ExtraSamples, ResolutionUnit, Tag};
 use tiff::{ColorType, TiffError, TiffResult};
 
 use super::file::{MAX_BYTES, check_size};
+use super::metadata::{Metadata, Orientation, Resolution, TEXT_TAGS, exif_of_texts, exif_texts};
 use super::{Picture, Samples};
+
+/// Adobe's tag for an XMP packet.
+const XMP: Tag = Tag::Unknown(700);
 
 /// Reads the first picture of a TIFF file; an error is the reason in words.
 pub(super) fn read(file: impl BufRead + Seek) -> Result<Picture, String> {
@@ -58,9 +63,42 @@ pub(super) fn read(file: impl BufRead + Seek) -> Result<Picture, String> {
         DecodingResult::F32(v) => Samples::F32(interleave(v, &layout)?),
         _ => return Err("TIFF of an unusual sample type: save it with 8, 16 or 32-bit float".into()),
     };
-    let icc_profile = decoder.find_tag(Tag::IccProfile).ok().flatten().and_then(|v| v.into_u8_vec().ok());
+    let metadata = read_metadata(&mut decoder);
     let picture = Picture::new(width as usize, height as usize, usize::from(channels), samples);
-    Ok(picture.map_err(|e| e.to_string())?.with_icc_profile(icc_profile))
+    Ok(picture.map_err(|e| e.to_string())?.with_metadata(metadata).upright())
+}
+
+/// Tags that are damaged are left out.
+fn read_metadata(decoder: &mut Decoder<impl BufRead + Seek>) -> Metadata {
+    let mut metadata = Metadata::default();
+    let mut texts = Vec::new();
+    for tag in TEXT_TAGS {
+        let value = decoder.find_tag(Tag::from_u16_exhaustive(tag)).ok().flatten();
+        if let Some(text) = value.and_then(|v| v.into_string().ok()).filter(|t| !t.is_empty()) {
+            texts.push((tag, text));
+        }
+    }
+    metadata.take_exif(exif_of_texts(&texts));
+    let mut tag = |tag| decoder.find_tag(tag).ok().flatten();
+    metadata.icc_profile = tag(Tag::IccProfile).and_then(|v| v.into_u8_vec().ok()).map(Into::into);
+    let orientation = tag(Tag::Orientation).and_then(|v| v.into_u16().ok());
+    metadata.orientation = orientation.and_then(|v| Orientation::from_exif(v.try_into().ok()?));
+    let mut rational = |name| match tag(name) {
+        Some(Value::Rational(n, d)) if n > 0 && d > 0 => Some(f64::from(n) / f64::from(d)),
+        _ => None,
+    };
+    let (x, y) = (rational(Tag::XResolution), rational(Tag::YResolution));
+    let inches = match tag(Tag::ResolutionUnit).and_then(|v| v.into_u16().ok()) {
+        None | Some(2) => 1.0,
+        Some(3) => 2.54,
+        _ => 0.0,
+    };
+    if let (Some(x), Some(y)) = (x, y)
+        && inches > 0.0
+    {
+        metadata.resolution = Some(Resolution { x: x * inches, y: y * inches });
+    }
+    metadata
 }
 
 /// Brings planes stored one after another together, pixel by pixel.
@@ -118,8 +156,21 @@ where
     if picture.channels() > picture.color_channels() {
         image.extra_samples(&[ExtraSamples::UnassociatedAlpha])?;
     }
+    let metadata = picture.metadata();
     if let Some(icc_profile) = picture.icc_profile() {
         image.encoder().write_tag(Tag::IccProfile, icc_profile)?;
+    }
+    if let Some(Resolution { x, y }) = metadata.resolution {
+        let rational = |v: f64| Rational { n: (v * 1000.0).round().clamp(1.0, 4e9) as u32, d: 1000 };
+        image.resolution_unit(ResolutionUnit::Inch);
+        image.x_resolution(rational(x));
+        image.y_resolution(rational(y));
+    }
+    for (tag, text) in metadata.exif.as_deref().map_or(vec![], exif_texts) {
+        image.encoder().write_tag(Tag::from_u16_exhaustive(tag), text.as_str())?;
+    }
+    if let Some(xmp) = &metadata.xmp {
+        image.encoder().write_tag(XMP, xmp.as_bytes())?;
     }
     image.write_data(samples)
 }

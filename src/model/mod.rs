@@ -4,6 +4,7 @@
 //! JSON. Files are mapped, not read: opening one costs its header alone, whatever its size.
 
 mod file;
+pub mod import;
 mod metadata;
 mod save;
 

@@ -1,17 +1,63 @@
 //! What several commands share.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ca2sis::device::{self, Choice};
 use ca2sis::image::{LabelMap, Picture};
 use ca2sis::model::{Class, Model};
 use ca2sis::nn::Network;
 use ca2sis::progress::Progress;
+use ca2sis::record::{self, DigitalSource, Input, ModelId, Output, Record};
 use ca2sis::style::Style;
 use ca2sis::{Error, Result};
+use candle_core::{Device, DeviceLocation};
+
+use crate::progress::Bar;
+
+static JSON: AtomicBool = AtomicBool::new(false);
+
+pub fn set_json(on: bool) {
+    JSON.store(on, Ordering::Relaxed);
+}
+
+/// Whether `--json` was given.
+pub fn json() -> bool {
+    JSON.load(Ordering::Relaxed)
+}
+
+/// Says an error on stderr, with the job that it ended where there are several.
+pub fn say_error(error: &Error, job: Option<&Path>) {
+    if json() {
+        let kind = match error {
+            Error::InvalidArgument(_) => "invalid argument",
+            Error::Io { .. } => "io",
+            Error::Format { .. } => "format",
+            Error::Model(_) => "model",
+            Error::Device(_) => "device",
+            Error::Cancelled => "cancelled",
+            _ => "failed",
+        };
+        let mut line =
+            serde_json::json!({ "error": error.to_string(), "kind": kind, "code": crate::code(error) });
+        if let Some(job) = job {
+            line["job"] = job.display().to_string().into();
+        }
+        eprintln!("{line}");
+    } else if let Error::Cancelled = error {
+        eprintln!("ca2sis: stopped");
+    } else {
+        let text = error.to_string();
+        match job.map(|j| j.display().to_string()) {
+            Some(job) if !text.starts_with(&job) => eprintln!("ca2sis: {job}: {text}"),
+            _ => eprintln!("ca2sis: {text}"),
+        }
+    }
+}
 
 /// Which model runs, and where.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 pub struct ModelArgs {
     /// Model file [default: the one inside ca2sis]
     #[arg(long, value_name = "FILE")]
@@ -22,32 +68,72 @@ pub struct ModelArgs {
 }
 
 impl ModelArgs {
+    pub fn open_model(&self) -> Result<Model> {
+        match &self.model {
+            Some(path) => Model::open(path),
+            None => Model::embedded(),
+        }
+    }
+
     pub fn open(&self) -> Result<(Model, Network)> {
-        let model = match &self.model {
-            Some(path) => Model::open(path)?,
-            None => Model::embedded()?,
-        };
+        let model = self.open_model()?;
         let network = model.network(&device::open(self.device)?)?;
         Ok((model, network))
     }
 }
 
 /// The picture whose look is wanted.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 pub struct ReferenceArgs {
     /// Picture that shows the wanted look
-    #[arg(long, value_name = "PICTURE")]
-    pub reference: PathBuf,
+    #[arg(long, value_name = "PICTURE", requires = "reference_labels")]
+    pub reference: Option<PathBuf>,
     /// Label map of the reference
-    #[arg(long, value_name = "LABELS")]
-    pub reference_labels: PathBuf,
+    #[arg(long, value_name = "LABELS", requires = "reference")]
+    pub reference_labels: Option<PathBuf>,
 }
 
 impl ReferenceArgs {
+    /// # Errors
+    /// [`Error::InvalidArgument`] when no look is given.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Self { reference: Some(_), reference_labels: Some(_) } => Ok(()),
+            _ => Err(Error::invalid(
+                "no look is given: name a picture and its label map (--reference PICTURE --reference-labels LABELS)",
+            )),
+        }
+    }
+
+    pub fn paths(&self) -> [Option<&Path>; 2] {
+        [self.reference.as_deref(), self.reference_labels.as_deref()]
+    }
+
     pub fn style(&self, model: &Model, network: &Network) -> Result<Style> {
-        let picture = Picture::read(&self.reference)?;
-        let labels = LabelMap::read(&self.reference_labels, model.classes())?;
-        Style::extract(network, &picture, &labels, Progress::NONE)
+        self.check()?;
+        let (Some(reference), Some(labels)) = (&self.reference, &self.reference_labels) else {
+            unreachable!("checked");
+        };
+        let picture = Picture::read(reference)?;
+        let labels = LabelMap::read(labels, model.classes())?.upright_with(&picture);
+        let bar = Bar::new(format!("reading {}", reference.display()));
+        Style::extract(network, &picture, &labels, Progress::new(&|done| bar.at(done)))
+    }
+}
+
+/// Styles that several jobs share, each extracted once.
+#[derive(Default)]
+pub struct Styles(HashMap<[Option<PathBuf>; 2], Style>);
+
+impl Styles {
+    pub fn get(&mut self, reference: &ReferenceArgs, model: &Model, network: &Network) -> Result<Style> {
+        let key = reference.paths().map(|p| p.map(Path::to_owned));
+        if let Some(style) = self.0.get(&key) {
+            return Ok(style.clone());
+        }
+        let style = reference.style(model, network)?;
+        self.0.insert(key, style.clone());
+        Ok(style)
     }
 }
 
@@ -65,8 +151,152 @@ pub fn check_output(output: &Path, inputs: &[Option<&Path>]) -> Result<()> {
 
 /// Says on stderr which classes the reference lacks, or which are nowhere to be restyled.
 pub fn note(classes: &[Class], indices: &[usize], what: &str) {
-    if !indices.is_empty() {
-        let names: Vec<_> = indices.iter().map(|&i| classes[i].name.as_str()).collect();
-        eprintln!("ca2sis: {what}: {}", names.join(", "));
+    if !indices.is_empty() && !json() {
+        eprintln!("ca2sis: {what}: {}", names(classes, indices).join(", "));
     }
+}
+
+pub fn names(classes: &[Class], indices: &[usize]) -> Vec<String> {
+    indices.iter().filter_map(|&i| classes.get(i)).map(|c| c.name.clone()).collect()
+}
+
+/// Where records go.
+#[derive(clap::Args, Clone)]
+pub struct RecordArgs {
+    /// Where the record of how the result was made goes: a file beside it (OUTPUT.json), into its metadata, both or neither
+    #[arg(long, value_name = "WHERE", default_value = "both")]
+    pub record: RecordWhere,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum RecordWhere {
+    Both,
+    Sidecar,
+    Picture,
+    None,
+}
+
+/// What a record needs to know of a job.
+pub struct Made<'a> {
+    pub command: &'a str,
+    pub source: DigitalSource,
+    pub model: &'a Model,
+    pub device: &'a Device,
+    /// By the option that named them.
+    pub files: Vec<(String, PathBuf)>,
+    pub options: std::collections::BTreeMap<String, Vec<String>>,
+    pub rights: Option<String>,
+    pub notes: Vec<(&'static str, Vec<String>)>,
+}
+
+/// The file beside `output` that holds its record.
+pub fn sidecar(output: &Path) -> PathBuf {
+    let mut name = output.as_os_str().to_owned();
+    name.push(".json");
+    name.into()
+}
+
+/// Writes a result with its record, as wished, and gives the record, its files named as the user named them.
+pub fn write_result(
+    mut result: Picture,
+    output: &Path,
+    place: RecordWhere,
+    made: Made,
+    hashes: &mut Hashes,
+) -> Result<Record> {
+    let mut inputs = std::collections::BTreeMap::new();
+    for (name, file) in made.files {
+        let sha256 = hashes.of(&file)?;
+        inputs.insert(name, Input { file, sha256 });
+    }
+    let ending = output.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+    let record = Record {
+        format: record::FORMAT,
+        ca2sis: env!("CARGO_PKG_VERSION").into(),
+        command: made.command.into(),
+        digital_source_type: made.source,
+        model: ModelId::of(made.model),
+        device: device_choice(made.device).to_string(),
+        device_name: device_name(made.device),
+        inputs,
+        options: made.options,
+        rights: made.rights,
+        notes: made.notes.into_iter().filter(|n| !n.1.is_empty()).map(|(k, v)| (k.to_owned(), v)).collect(),
+        output: Output {
+            file: output.to_owned(),
+            pixels: record::pixel_hash(&result),
+            lossless: !matches!(ending.as_str(), "jpg" | "jpeg"),
+        },
+    };
+    if matches!(place, RecordWhere::Both | RecordWhere::Picture) {
+        record.put_into(&mut result);
+    }
+    // Whoever pressed Ctrl-C wants no more files.
+    crate::progress::check_interrupt()?;
+    result.write(output)?;
+    if matches!(place, RecordWhere::Both | RecordWhere::Sidecar) {
+        let path = sidecar(output);
+        write_text(&path, &record.beside(&path).to_json())?;
+    }
+    if !record.output.lossless && !json() {
+        eprintln!(
+            "ca2sis: {}: JPEG keeps no pixel exactly, those outside the mask neither",
+            output.display()
+        );
+    }
+    Ok(record)
+}
+
+/// Writes a text file whole or not at all.
+pub fn write_text(path: &Path, text: &str) -> Result<()> {
+    use std::io::Write as _;
+    let io = |e| Error::io(path, e);
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut options = tempfile::Builder::new();
+    // A temporary file is its owner's alone unless told otherwise; a record is like any other file (less the umask).
+    #[cfg(unix)]
+    options.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = options.tempfile_in(folder).map_err(io)?;
+    file.write_all(text.as_bytes()).map_err(io)?;
+    file.persist(path).map_err(|e| io(e.error))?;
+    Ok(())
+}
+
+/// Hashes of files, each taken once.
+#[derive(Default)]
+pub struct Hashes(HashMap<PathBuf, String>);
+
+impl Hashes {
+    pub fn of(&mut self, file: &Path) -> Result<String> {
+        if let Some(hash) = self.0.get(file) {
+            return Ok(hash.clone());
+        }
+        let hash = record::file_hash(file)?;
+        self.0.insert(file.to_owned(), hash.clone());
+        Ok(hash)
+    }
+}
+
+/// The wish that opens this device again.
+pub fn device_choice(device: &Device) -> Choice {
+    match device.location() {
+        DeviceLocation::Cpu => Choice::Cpu,
+        DeviceLocation::Cuda { gpu_id } => Choice::Cuda(gpu_id),
+        DeviceLocation::Metal { gpu_id } => Choice::Metal(gpu_id),
+    }
+}
+
+/// What a device calls itself, as far as that is known.
+pub fn device_name(device: &Device) -> String {
+    match device.location() {
+        DeviceLocation::Cpu => cpu_name(),
+        _ => device_choice(device).to_string(),
+    }
+}
+
+fn cpu_name() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name =
+        info.lines().find_map(|l| l.strip_prefix("model name")?.split_once(':').map(|(_, n)| n.trim()));
+    name.filter(|n| !n.is_empty()).unwrap_or(std::env::consts::ARCH).to_owned()
 }

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use ca2sis::image::{LabelMap, Picture, RgbImage};
 use ca2sis::progress::Progress;
+use ca2sis::record::DigitalSource;
 use ca2sis::restyle::{Job, restyle};
 use ca2sis::style::Style;
 use ca2sis::{Error, Result};
 
-use crate::common::{ModelArgs, note};
+use crate::common::{Hashes, Made, ModelArgs, RecordWhere, json, names, note, write_result};
+use crate::progress::Bar;
 
 /// Restyle a sample picture that ca2sis brings along
 ///
@@ -42,7 +44,9 @@ pub fn run(args: Args) -> Result<bool> {
     let read_labels = |path: Result<PathBuf>| LabelMap::read(path?, model.classes());
     let (labels, reference_labels) = (read_labels(labels)?, read_labels(reference_labels)?);
 
-    let style = Style::extract(&network, &reference, &reference_labels, Progress::NONE)?;
+    let bar = Bar::new("demo");
+    let (first, second) = (|done| bar.at(0.3 * done), |done| bar.at(0.3 + 0.7 * done));
+    let style = Style::extract(&network, &reference, &reference_labels, Progress::new(&first))?;
     let job = Job {
         content: &content,
         labels: &labels,
@@ -52,8 +56,8 @@ pub fn run(args: Args) -> Result<bool> {
         classes: &[],
         strength: 1.0,
     };
-    let (result, report) = restyle(&network, &job, Progress::NONE)?;
-    result.write(out.join("result.png"))?;
+    let (result, report) = restyle(&network, &job, Progress::new(&second))?;
+    drop(bar);
     let panels = [
         ("content", content.to_rgb_f32()),
         ("result", result.to_rgb_f32()),
@@ -61,7 +65,30 @@ pub fn run(args: Args) -> Result<bool> {
         ("reference", reference.to_rgb_f32()),
     ];
     sheet(&panels)?.write(out.join("sheet.png"))?;
+    let inputs = [
+        ("content", "content.png"),
+        ("labels", "labels.png"),
+        ("reference", "reference.png"),
+        ("reference-labels", "reference_labels.png"),
+    ];
+    let made = Made {
+        command: "restyle",
+        source: DigitalSource::CompositeWithTrainedAlgorithmicMedia,
+        model: &model,
+        device: network.device(),
+        files: inputs.map(|(option, name)| (option.to_owned(), out.join(name))).into(),
+        options: [("strength".to_owned(), vec!["1".to_owned()])].into(),
+        rights: Some("CC0: made for ca2sis".into()),
+        notes: vec![("missing", names(model.classes(), &report.missing))],
+    };
+    write_result(result, &out.join("result.png"), RecordWhere::Both, made, &mut Hashes::default())?;
     note(model.classes(), &report.missing, "kept in their own style, as the reference lacks them");
+    if json() {
+        let files = [("before", "content.png"), ("after", "result.png"), ("sheet", "sheet.png")];
+        let files = files.map(|(key, name)| (key.to_owned(), shown(&out.join(name)).into()));
+        println!("{}", serde_json::Value::Object(files.into_iter().collect()));
+        return Ok(true);
+    }
     println!("before  {}", shown(&out.join("content.png")));
     println!("after   {}", shown(&out.join("result.png")));
     println!("sheet   {}", shown(&out.join("sheet.png")));

@@ -1,44 +1,100 @@
 //! The command line.
-//!
-//! Exit codes: 0 done, 1 the command's own no, 2 a mistake in the call or in a file, said on stderr.
 
+mod attention;
+mod batch;
 mod common;
 mod demo;
+mod devices;
+mod import;
+mod models;
+mod progress;
 mod restyle;
+mod settings;
+mod shell;
 mod synthesize;
 mod train;
 mod verify;
 
-use clap::Parser as _;
+use std::process::exit;
+
+use ca2sis::Error;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    the answer is no: a check failed, a repetition differs, or some of several jobs failed
+  2    a mistake in the call
+  3    a file that cannot be read or written, or is not what it should be
+  4    the device is not there or failed
+  130  stopped by Ctrl-C; no file is left half-written";
+
 /// Restyle photographs class by class
+///
+/// A photograph, its label map and a reference picture go in; the photograph comes back in the reference's look, class by
+/// class, at full resolution, and unchanged where it was not asked for. `ca2sis demo` shows it on pictures that come along.
 #[derive(clap::Parser)]
-#[command(name = "ca2sis", version)]
+#[command(name = "ca2sis", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    /// Say results and errors as JSON, one object a line: results on stdout, errors on stderr
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
 enum Command {
     Demo(demo::Args),
-    Restyle(restyle::Args),
+    Restyle(Box<restyle::Args>),
     Synthesize(synthesize::Args),
+    Attention(attention::Args),
+    Models(models::Args),
+    Devices(devices::Args),
+    Import(import::Args),
     Train(Box<train::Args>),
     Verify(verify::Args),
+    Completions(shell::CompletionsArgs),
+    Man(shell::ManArgs),
 }
 
 fn main() {
-    let done = match Command::parse() {
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    common::set_json(cli.json);
+    let matches = matches.subcommand().map(|(_, m)| m).expect("clap asks for a command");
+    let done = match cli.command {
         Command::Demo(args) => demo::run(args),
-        Command::Restyle(args) => restyle::run(args),
-        Command::Synthesize(args) => synthesize::run(args),
+        Command::Restyle(args) => restyle::run(*args, matches),
+        Command::Synthesize(args) => synthesize::run(args, matches),
+        Command::Attention(args) => attention::run(args),
+        Command::Models(args) => models::run(args),
+        Command::Devices(args) => devices::run(args),
+        Command::Import(args) => import::run(args),
         Command::Train(args) => train::run(*args),
         Command::Verify(args) => verify::run(args),
+        Command::Completions(args) => shell::completions(args),
+        Command::Man(args) => shell::man(args),
     };
     match done {
         Ok(true) => {}
-        Ok(false) => std::process::exit(1),
+        Ok(false) => exit(1),
         Err(e) => {
-            eprintln!("ca2sis: {e}");
-            std::process::exit(2)
+            common::say_error(&e, None);
+            exit(code(&e))
         }
+    }
+}
+
+/// What `EXIT_CODES` says.
+pub fn code(error: &Error) -> i32 {
+    match error {
+        Error::InvalidArgument(_) => 2,
+        Error::Io { .. } | Error::Format { .. } | Error::Model(_) => 3,
+        Error::Cancelled => 130,
+        _ => 4,
     }
 }

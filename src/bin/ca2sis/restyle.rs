@@ -1,26 +1,68 @@
 //! `ca2sis restyle`: the job.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use ca2sis::device::Choice;
 use ca2sis::image::{LabelMap, Mask, Picture};
-use ca2sis::model::Class;
+use ca2sis::model::{Class, Model};
+use ca2sis::nn::Network;
 use ca2sis::progress::Progress;
+use ca2sis::record::{DigitalSource, ModelId, Record};
 use ca2sis::restyle::{Job, restyle};
 use ca2sis::{Error, Result};
+use clap::ArgMatches;
 
-use crate::common::{ModelArgs, ReferenceArgs, check_output, note};
+use crate::batch::{self, Task};
+use crate::common::{
+    Hashes, Made, ModelArgs, RecordArgs, RecordWhere, ReferenceArgs, Styles, device_choice, device_name,
+    json, names, note, say_error, write_result,
+};
+use crate::progress::{Bar, catch_interrupts, check_interrupt};
+use crate::settings::Settings;
 
 /// Restyle classes of a picture after a reference
 ///
-/// Pictures are PNG, JPEG, TIFF or WebP; the result keeps the content's size, sample type and alpha. Label maps are
-/// indexed or gray PNG (values are class indices) or painted in the model's colours.
+/// Pictures are PNG, JPEG, TIFF or WebP; the result keeps the content's size, sample type and alpha, its colour profile, EXIF
+/// and resolution. Label maps are indexed or gray PNG (values are class indices) or painted in the model's colours.
+///
+/// Several contents go through at once: with -o DIR/ results keep their names; in -o and in the options that name files,
+/// {name} stands for each content's name without its ending and {dir} for its folder:
+///
+///   ca2sis restyle shots/*.tif --labels 'maps/{name}.png' --reference look.jpg --reference-labels look.png -o out/
+///
+/// Each result has a record of how it was made, in its metadata and beside it (OUTPUT.json), from which --from-record makes
+/// it again.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Picture to restyle
-    content: PathBuf,
+    /// Pictures to restyle
+    #[arg(required_unless_present_any = ["jobs", "from_record"])]
+    contents: Vec<PathBuf>,
+    #[command(flatten)]
+    job: JobArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Picture to write, its ending says the format; a folder (DIR/), or a pattern with {name} and {dir}. JPEG cannot keep
+    /// the pixels outside the mask exactly
+    #[arg(short, long, required_unless_present = "jobs")]
+    output: Option<PathBuf>,
+    /// CSV file with one job a row; its first row names the columns: content, output, and any option without its dashes.
+    /// Empty cells take the command line's. Files in it are relative to its folder
+    #[arg(long, value_name = "CSV", conflicts_with = "contents")]
+    jobs: Option<PathBuf>,
+    /// Make the result of a record again, bit for bit on the same device: an OUTPUT.json, or a PNG with one inside
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["contents", "jobs", "labels", "reference", "mask", "target_labels", "classes"])]
+    from_record: Option<PathBuf>,
+    #[command(flatten)]
+    record: RecordArgs,
+}
+
+/// What one job is made of: options that a row of a CSV file can give, and that a record keeps.
+#[derive(clap::Args)]
+pub struct JobArgs {
     /// Label map of the content
     #[arg(long)]
-    labels: PathBuf,
+    labels: Option<PathBuf>,
     #[command(flatten)]
     reference: ReferenceArgs,
     /// Classes or groups to restyle, each with an optional strength from 0 to 1: body,cap=0.5 [default: all]
@@ -35,43 +77,208 @@ pub struct Args {
     /// Strength of the whole change, from 0 to 1
     #[arg(long, default_value_t = 1.0)]
     strength: f32,
-    #[command(flatten)]
-    model: ModelArgs,
-    /// Picture to write; its ending says the format. JPEG cannot keep the pixels outside the mask exactly
-    #[arg(short, long)]
-    output: PathBuf,
+    /// Who holds the rights to the reference, and under what terms it is used; kept in the record
+    #[arg(long, value_name = "TEXT")]
+    rights: Option<String>,
 }
 
-pub fn run(args: Args) -> Result<bool> {
-    let Args { content, labels, reference, mask, target_labels, output, .. } = &args;
-    let optional = [mask.as_deref(), target_labels.as_deref()];
-    let required = [content, labels, &reference.reference, &reference.reference_labels];
-    let inputs: Vec<Option<&Path>> =
-        required.map(|p| Some(p.as_path())).into_iter().chain(optional).collect();
-    check_output(output, &inputs)?;
-
-    let (model, network) = args.model.open()?;
-    let classes = asked(&args.classes, model.classes())?;
-    let content = Picture::read(content)?;
-    content.check_writable(output)?;
-    let labels = LabelMap::read(labels, model.classes())?;
-    let target_labels = target_labels.as_ref().map(|p| LabelMap::read(p, model.classes())).transpose()?;
-    let mask = mask.as_ref().map(Mask::read).transpose()?;
-    let style = reference.style(&model, &network)?;
-    let job = Job {
-        content: &content,
-        labels: &labels,
-        target_labels: target_labels.as_ref(),
-        mask: mask.as_ref(),
-        style: &style,
-        classes: &classes,
-        strength: args.strength,
+pub fn run(args: Args, matches: &ArgMatches) -> Result<bool> {
+    if let Some(path) = &args.from_record {
+        return again(path, &args);
+    }
+    let settings = Settings::of::<JobArgs>(matches);
+    let tasks = match (&args.jobs, &args.output) {
+        (Some(csv), output) => batch::of_csv::<JobArgs>(csv, output.as_deref(), &settings)?,
+        (None, Some(output)) => batch::of_contents::<JobArgs>(&args.contents, output, &settings)?,
+        (None, None) => unreachable!("clap asks for an output"),
     };
-    let (result, report) = restyle(&network, &job, Progress::NONE)?;
-    result.write(output)?;
-    note(model.classes(), &report.missing, "kept in their own style, as the reference lacks them");
-    note(model.classes(), &report.absent, "not restyled, as no label map has them");
-    Ok(true)
+    batch::check::<JobArgs>(&tasks)?;
+    let jobs = tasks.iter().map(|t| t.settings.parse::<JobArgs>()).collect::<Result<Vec<_>>>()?;
+    for job in &jobs {
+        job.check()?;
+    }
+    catch_interrupts();
+    let (model, network) = args.model.open()?;
+    for job in &jobs {
+        asked(&job.classes, model.classes())?;
+    }
+    let mut shared = Shared { model, network, styles: Styles::default(), hashes: Hashes::default() };
+    if let ([task], [job]) = (&tasks[..], &jobs[..]) {
+        shared.make(task, job, args.record.record, None)?;
+        return Ok(true);
+    }
+    let mut failed = 0;
+    for (i, (task, job)) in tasks.iter().zip(&jobs).enumerate() {
+        match shared.make(task, job, args.record.record, Some((i + 1, tasks.len()))) {
+            Ok(_) => {}
+            Err(Error::Cancelled) => return Err(Error::Cancelled),
+            Err(e) => {
+                say_error(&e, Some(&task.content));
+                failed += 1;
+            }
+        }
+    }
+    if failed > 0 && !json() {
+        eprintln!("ca2sis: {failed} of {} jobs failed", tasks.len());
+    }
+    Ok(failed == 0)
+}
+
+impl JobArgs {
+    fn check(&self) -> Result<()> {
+        if self.labels.is_none() {
+            return Err(Error::invalid("the content's label map is missing: name it with --labels"));
+        }
+        self.reference.check()
+    }
+}
+
+/// What all jobs of a call have in common.
+struct Shared {
+    model: Model,
+    network: Network,
+    styles: Styles,
+    hashes: Hashes,
+}
+
+impl Shared {
+    /// Does one job and says its record where `--json` asks for it.
+    fn make(
+        &mut self,
+        task: &Task,
+        job: &JobArgs,
+        place: RecordWhere,
+        count: Option<(usize, usize)>,
+    ) -> Result<Record> {
+        check_interrupt()?;
+        let Self { model, network, styles, hashes } = self;
+        let Task { content: content_path, output, settings } = task;
+        let classes = asked(&job.classes, model.classes())?;
+        let content = Picture::read(content_path)?;
+        content.check_writable(output)?;
+        let labels = job.labels.as_ref().expect("checked");
+        let read_labels = |p: &PathBuf| -> Result<LabelMap> {
+            Ok(LabelMap::read(p, model.classes())?.upright_with(&content))
+        };
+        let labels = read_labels(labels)?;
+        let target_labels = job.target_labels.as_ref().map(read_labels).transpose()?;
+        let mask = job.mask.as_ref().map(Mask::read).transpose()?.map(|m| m.upright_with(&content));
+        let style = styles.get(&job.reference, model, network)?;
+        let work = Job {
+            content: &content,
+            labels: &labels,
+            target_labels: target_labels.as_ref(),
+            mask: mask.as_ref(),
+            style: &style,
+            classes: &classes,
+            strength: job.strength,
+        };
+        let name = content_path.file_name().unwrap_or_default().to_string_lossy();
+        let bar = Bar::new(count.map_or(name.to_string(), |(i, n)| format!("{i}/{n} {name}")));
+        let (result, report) = restyle(network, &work, Progress::new(&|done| bar.at(done)))?;
+        drop(bar);
+
+        let mut files = settings.files::<JobArgs>();
+        files.push(("content".into(), content_path.clone()));
+        let mut options = settings.options::<JobArgs>();
+        options.remove("rights");
+        let made = Made {
+            command: "restyle",
+            source: DigitalSource::CompositeWithTrainedAlgorithmicMedia,
+            model,
+            device: network.device(),
+            files,
+            options,
+            rights: job.rights.clone(),
+            notes: vec![
+                ("missing", names(model.classes(), &report.missing)),
+                ("absent", names(model.classes(), &report.absent)),
+            ],
+        };
+        if let Some(folder) = output.parent().filter(|p| !p.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        }
+        let record = write_result(result, output, place, made, hashes)?;
+        note(model.classes(), &report.missing, "kept in their own style, as the reference lacks them");
+        note(model.classes(), &report.absent, "not restyled, as no label map has them");
+        if json() {
+            println!("{}", serde_json::to_string(&record).expect("a record has only texts as keys"));
+        }
+        Ok(record)
+    }
+}
+
+/// `--from-record`: the same inputs by their hashes, the same model, the same options; whether the same pixels came out.
+fn again(path: &Path, args: &Args) -> Result<bool> {
+    let record = Record::read(path)?;
+    let refuse = |what: String| Err(Error::format(path, what));
+    if record.command != "restyle" {
+        return refuse(format!("a record of `{}`, not of `restyle`", record.command));
+    }
+    let output = args.output.clone().expect("clap asks for an output");
+    let mut hashes = Hashes::default();
+    let mut settings = Settings::default();
+    let mut content = None;
+    for (name, input) in &record.inputs {
+        let file = Record::resolve(path, &input.file);
+        let hash = hashes.of(&file)?;
+        if hash != input.sha256 {
+            return refuse(format!(
+                "{} is not the {name} that it was made from: its SHA-256 is {hash}, the record's {}",
+                file.display(),
+                input.sha256
+            ));
+        }
+        match name.as_str() {
+            "content" => content = Some(file),
+            _ => drop(settings.0.insert(name.clone(), vec![file.into()])),
+        }
+    }
+    let Some(content) = content else { return refuse("a record without a content".into()) };
+    for (name, values) in &record.options {
+        settings.0.insert(name.clone(), values.iter().map(OsString::from).collect());
+    }
+    if let Some(rights) = &record.rights {
+        settings.0.insert("rights".into(), vec![rights.into()]);
+    }
+    let job: JobArgs = settings.parse()?;
+    job.check()?;
+    let task = Task { content, output, settings };
+    batch::check::<JobArgs>(std::slice::from_ref(&task))?;
+
+    let mut model_args = args.model.clone();
+    if model_args.device == Choice::Auto {
+        model_args.device = record.device.parse()?;
+    }
+    let model = model_args.open_model()?;
+    let id = ModelId::of(&model);
+    if id.sha256 != record.model.sha256 {
+        return refuse(format!(
+            "made by model {} {} with SHA-256 {}, but this is {} {} with {}: name the right one with --model",
+            record.model.name, record.model.version, record.model.sha256, id.name, id.version, id.sha256
+        ));
+    }
+    catch_interrupts();
+    let network = model.network(&ca2sis::device::open(model_args.device)?)?;
+    let (device, name) = (device_choice(network.device()).to_string(), device_name(network.device()));
+    let mut shared = Shared { model, network, styles: Styles::default(), hashes };
+    let made = shared.make(&task, &job, args.record.record, None)?;
+    if made.output.pixels == record.output.pixels {
+        return Ok(true);
+    }
+    let mut reasons = Vec::new();
+    if (&device, &name) != (&record.device, &record.device_name) {
+        reasons.push(format!(
+            "it was made on {} ({}), this is {device} ({name})",
+            record.device, record.device_name
+        ));
+    }
+    if record.ca2sis != made.ca2sis {
+        reasons.push(format!("it was made by ca2sis {}, this is {}", record.ca2sis, made.ca2sis));
+    }
+    let reason = if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join("; ")) };
+    eprintln!("ca2sis: {}: the pixels are not those of the record{reason}", task.output.display());
+    Ok(false)
 }
 
 /// Reads `--classes`: names of classes or of groups, each with a strength where one is given.

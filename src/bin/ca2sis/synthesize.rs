@@ -1,41 +1,79 @@
 //! `ca2sis synthesize`: the generator's picture of a label map, as it stands.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ca2sis::Result;
 use ca2sis::image::LabelMap;
 use ca2sis::progress::Progress;
+use ca2sis::record::DigitalSource;
 use ca2sis::restyle::synthesize;
+use clap::ArgMatches;
 
-use crate::common::{ModelArgs, ReferenceArgs, check_output, note};
+use crate::common::{
+    Hashes, Made, ModelArgs, RecordArgs, ReferenceArgs, check_output, json, names, note, write_result,
+};
+use crate::progress::Bar;
+use crate::settings::Settings;
 
 /// Make a picture of a label map in a reference's style
 ///
 /// The picture's longer side is the model's resolution.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Label map to make a picture of
-    #[arg(long)]
-    labels: PathBuf,
     #[command(flatten)]
-    reference: ReferenceArgs,
+    job: JobArgs,
     #[command(flatten)]
     model: ModelArgs,
     /// Picture to write; its ending says the format
     #[arg(short, long)]
     output: PathBuf,
+    #[command(flatten)]
+    record: RecordArgs,
 }
 
-pub fn run(args: Args) -> Result<bool> {
-    let Args { labels, reference, model, output } = &args;
-    let inputs = [labels, &reference.reference, &reference.reference_labels];
-    check_output(output, &inputs.map(|p| Some(p.as_path())))?;
+/// What a record keeps.
+#[derive(clap::Args)]
+struct JobArgs {
+    /// Label map to make a picture of
+    #[arg(long)]
+    labels: PathBuf,
+    #[command(flatten)]
+    reference: ReferenceArgs,
+    /// Who holds the rights to the reference, and under what terms it is used; kept in the record
+    #[arg(long, value_name = "TEXT")]
+    rights: Option<String>,
+}
+
+pub fn run(args: Args, matches: &ArgMatches) -> Result<bool> {
+    let Args { job: JobArgs { labels, reference, rights }, model, output, record } = &args;
+    reference.check()?;
+    let inputs: Vec<Option<&Path>> = [Some(labels.as_path())].into_iter().chain(reference.paths()).collect();
+    check_output(output, &inputs)?;
     let (model, network) = model.open()?;
     let labels = LabelMap::read(labels, model.classes())?;
     let style = reference.style(&model, &network)?;
-    synthesize(&network, &labels, &style, Progress::NONE)?.to_picture()?.write(output)?;
+    let bar = Bar::new("synthesize");
+    let picture = synthesize(&network, &labels, &style, Progress::new(&|done| bar.at(done)))?.to_picture()?;
+    drop(bar);
     let present = labels.classes_present().into_iter().map(usize::from);
     let missing: Vec<usize> = present.filter(|&class| !style.has(class)).collect();
+    let settings = Settings::of::<JobArgs>(matches);
+    let mut options = settings.options::<JobArgs>();
+    options.remove("rights");
+    let made = Made {
+        command: "synthesize",
+        source: DigitalSource::TrainedAlgorithmicMedia,
+        model: &model,
+        device: network.device(),
+        files: settings.files::<JobArgs>(),
+        options,
+        rights: rights.clone(),
+        notes: vec![("missing", names(model.classes(), &missing))],
+    };
+    let record = write_result(picture, output, record.record, made, &mut Hashes::default())?;
     note(model.classes(), &missing, "in no style of the reference's, as it lacks them");
+    if json() {
+        println!("{}", serde_json::to_string(&record).expect("a record has only texts as keys"));
+    }
     Ok(true)
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::common::json;
+
 /// Recompute a golden case and print each tensor's maximum absolute error
 #[derive(clap::Args)]
 pub struct Args {
@@ -13,6 +15,13 @@ pub struct Args {
 pub fn run(args: Args) -> ca2sis::Result<bool> {
     let comparisons = ca2sis::nn::golden::verify(&args.case, &candle_core::Device::Cpu)?;
     for c in &comparisons {
+        if json() {
+            println!(
+                "{}",
+                serde_json::json!({ "tensor": c.name, "error": c.error, "tolerance": c.tolerance, "holds": c.holds() })
+            );
+            continue;
+        }
         let verdict = if c.holds() { "" } else { "  TOO LARGE" };
         println!("{:18} {:.2e} (at most {:.0e}){verdict}", c.name, c.error, c.tolerance);
     }

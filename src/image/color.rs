@@ -1,0 +1,231 @@
+//! Colour profiles: pixels meet the network in sRGB, and go back into the profile they came in.
+
+use std::sync::Arc;
+
+use moxcms::{ColorProfile, DataColorSpace, Layout, TransformF32Executor, TransformOptions};
+use rayon::prelude::*;
+
+use super::{Picture, Samples};
+use crate::{Error, Result};
+
+/// Profiles whose colours are nowhere further from sRGB's than this, in units of 1, are sRGB: half an 8-bit step.
+const SAME: f32 = 0.5 / 255.0;
+
+/// Pixels that are converted at once.
+const CHUNK: usize = 1 << 14;
+
+/// The way from a profile to sRGB and back.
+struct Conversion {
+    to_srgb: Arc<TransformF32Executor>,
+    from_srgb: Arc<TransformF32Executor>,
+}
+
+impl Conversion {
+    /// None when the profile is sRGB's, or is of another kind than the pixels (a gray one on RGB pixels), as viewers do.
+    fn of(icc_profile: &[u8], channels: usize) -> std::result::Result<Option<Self>, moxcms::CmsError> {
+        let profile = ColorProfile::new_from_slice(icc_profile)?;
+        let (space, layout) = match channels {
+            1 => (DataColorSpace::Gray, Layout::Gray),
+            _ => (DataColorSpace::Rgb, Layout::Rgb),
+        };
+        if profile.color_space != space {
+            return Ok(None);
+        }
+        let mut srgb = ColorProfile::new_srgb();
+        if channels == 1 {
+            let curve = srgb.red_trc.clone();
+            srgb = ColorProfile::new_gray_with_gamma(2.2);
+            srgb.gray_trc = curve;
+        }
+        // Beyond sRGB's colours there are others: they are numbers below 0 and above 1 for a while, not clipped.
+        let options = TransformOptions { allow_extended_range_rgb_xyz: true, ..TransformOptions::default() };
+        let to_srgb = profile.create_transform_f32(layout, &srgb, layout, options)?;
+        let from_srgb = srgb.create_transform_f32(layout, &profile, layout, options)?;
+
+        let grid: Vec<f32> = match channels {
+            1 => (0..=64).map(|v| v as f32 / 64.0).collect(),
+            _ => (0..9 * 9 * 9).flat_map(|i| [i / 81, i / 9 % 9, i % 9].map(|v| v as f32 / 8.0)).collect(),
+        };
+        let mut converted = vec![0.0; grid.len()];
+        to_srgb.transform(&grid, &mut converted)?;
+        let far = grid.iter().zip(&converted).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        Ok((far > SAME).then_some(Self { to_srgb, from_srgb }))
+    }
+}
+
+fn run(transform: &TransformF32Executor, from: &[f32], to: &mut [f32], channels: usize) -> Result<()> {
+    let length = CHUNK * channels;
+    from.par_chunks(length).zip(to.par_chunks_mut(length)).try_for_each(|(from, to)| {
+        transform.transform(from, to).map_err(|e| Error::invalid(format!("its ICC profile failed: {e}")))
+    })
+}
+
+/// A picture with a profile, its sRGB copy, and the way back.
+pub(crate) struct InSrgb {
+    conversion: Conversion,
+    pub picture: Picture,
+}
+
+impl Picture {
+    fn conversion(&self) -> Result<Option<Conversion>> {
+        let Some(icc_profile) = self.icc_profile() else { return Ok(None) };
+        Conversion::of(icc_profile, self.color_channels()).map_err(|e| {
+            Error::invalid(format!(
+                "a picture's ICC profile cannot be used ({e}): convert the picture to sRGB, or remove the profile"
+            ))
+        })
+    }
+
+    /// The picture in sRGB as floats, its alpha kept; none when it is in sRGB as it stands. Colours that sRGB does not have
+    /// are below 0 or above 1.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when its ICC profile is damaged or of a kind that cannot be followed in both directions.
+    pub fn to_srgb(&self) -> Result<Option<Self>> {
+        Ok(self.in_srgb()?.map(|s| s.picture))
+    }
+
+    pub(crate) fn in_srgb(&self) -> Result<Option<InSrgb>> {
+        let Some(conversion) = self.conversion()? else { return Ok(None) };
+        let (channels, colors) = (self.channels(), self.color_channels());
+        let mut samples: Vec<f32> = (0..self.samples().len()).map(|i| self.samples().unit(i)).collect();
+        let color: Vec<f32> = samples.chunks_exact(channels).flat_map(|p| p[..colors].to_vec()).collect();
+        let mut converted = vec![0.0; color.len()];
+        run(&*conversion.to_srgb, &color, &mut converted, colors)?;
+        for (pixel, color) in samples.chunks_exact_mut(channels).zip(converted.chunks_exact(colors)) {
+            pixel[..colors].copy_from_slice(color);
+        }
+        let mut picture = Self::new(self.width(), self.height(), channels, Samples::F32(samples))?;
+        picture.metadata_mut().resolution = self.metadata().resolution;
+        Ok(Some(InSrgb { conversion, picture }))
+    }
+}
+
+impl InSrgb {
+    /// `result`, made from [`picture`](Self::picture), in the form and the profile of `original`. Pixels that are the same
+    /// in both are the original's, bit for bit.
+    pub fn back(&self, original: &Picture, result: &Picture) -> Result<Picture> {
+        let (channels, colors) = (original.channels(), original.color_channels());
+        let same_form = (result.width(), result.height(), result.channels())
+            == (original.width(), original.height(), channels);
+        let (Samples::F32(before), Samples::F32(after), true) =
+            (self.picture.samples(), result.samples(), same_form)
+        else {
+            return Err(Error::invalid("a result of another form than its content"));
+        };
+        let changed: Vec<usize> = (0..before.len() / channels)
+            .filter(|&i| {
+                let pixel = i * channels..i * channels + colors;
+                // By bits: a NaN that was not touched is unchanged.
+                before[pixel.clone()].iter().zip(&after[pixel]).any(|(a, b)| a.to_bits() != b.to_bits())
+            })
+            .collect();
+        let color: Vec<f32> =
+            changed.iter().flat_map(|&i| after[i * channels..i * channels + colors].to_vec()).collect();
+        let mut converted = vec![0.0; color.len()];
+        run(&*self.conversion.from_srgb, &color, &mut converted, colors)?;
+        let mut picture = original.clone();
+        for (&i, color) in changed.iter().zip(converted.chunks_exact(colors)) {
+            for (k, &v) in color.iter().enumerate() {
+                let at = i * channels + k;
+                match picture.samples_mut() {
+                    Samples::U8(s) => s[at] = (v * 255.0).round() as u8,
+                    Samples::U16(s) => s[at] = (v * 65535.0).round() as u16,
+                    Samples::F32(s) => s[at] = v,
+                }
+            }
+        }
+        Ok(picture)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_profile(profile: ColorProfile, channels: usize, samples: Samples) -> Picture {
+        let width = samples.len() / channels;
+        let mut picture = Picture::new(width, 1, channels, samples).unwrap();
+        picture.metadata_mut().icc_profile = Some(profile.encode().unwrap().into());
+        picture
+    }
+
+    #[test]
+    fn srgb_is_known_by_its_colours() {
+        let picture = with_profile(ColorProfile::new_srgb(), 3, Samples::U8(vec![1, 2, 3]));
+        assert!(picture.to_srgb().unwrap().is_none());
+        let gray = with_profile(ColorProfile::new_srgb(), 1, Samples::U8(vec![1]));
+        assert!(
+            gray.to_srgb().unwrap().is_none(),
+            "a profile of another kind than the pixels is not followed"
+        );
+    }
+
+    #[test]
+    fn adobe_rgb_meets_the_network_in_srgb() {
+        // Adobe RGB (1998)'s green at half: known to lie outside sRGB; its grays have gamma 2.2.
+        let samples = Samples::U8(vec![128, 128, 128, 0, 255, 0, 255, 0, 0]);
+        let picture = with_profile(ColorProfile::new_adobe_rgb(), 3, samples);
+        let Samples::F32(srgb) = picture.to_srgb().unwrap().unwrap().samples().clone() else { panic!() };
+        // 128/255 to the power 2.2 (563/256) is 0.2195 in light, which sRGB writes as 0.5059: hardly any difference.
+        assert!(srgb[..3].iter().all(|v| (v - 0.506).abs() < 0.003), "{srgb:?}");
+        assert!(srgb[3] < -0.3 && srgb[4] > 0.99, "a green that sRGB does not have: {srgb:?}");
+        // Adobe RGB's red has sRGB's chromaticity, but 1.4 times its light (0.5767 over 0.4125): 1.158 by sRGB's curve.
+        assert!((srgb[6] - 1.158).abs() < 0.005 && srgb[7].abs() < 0.02, "{srgb:?}");
+    }
+
+    #[test]
+    fn there_and_back_touches_only_what_changed() {
+        let profiles = [
+            ColorProfile::new_adobe_rgb(),
+            ColorProfile::new_display_p3(),
+            ColorProfile::new_pro_photo_rgb(),
+        ];
+        for profile in profiles {
+            let bytes: Vec<u8> = (0..4 * 512).map(|i| (i * 7 % 256) as u8).collect();
+            let wide: Vec<u16> = bytes.iter().map(|&b| u16::from(b) * 257).collect();
+            for samples in [Samples::U8(bytes.clone()), Samples::U16(wide)] {
+                let original = with_profile(profile.clone(), 4, samples);
+                let srgb = original.in_srgb().unwrap().unwrap();
+                assert_eq!(srgb.back(&original, &srgb.picture).unwrap(), original);
+
+                // A change of nothing but the last bits goes all the way through: the samples come back to within a step.
+                let mut result = srgb.picture.clone();
+                let Samples::F32(v) = result.samples_mut() else { panic!() };
+                v.iter_mut().step_by(2).for_each(|v| *v = f32::from_bits(v.to_bits() ^ 1));
+                let back = srgb.back(&original, &result).unwrap();
+                let step = match original.samples() {
+                    Samples::U8(_) => 1.0 / 255.0,
+                    // moxcms takes floats as 14-bit values.
+                    _ => 1.0 / 16384.0,
+                };
+                for i in 0..original.samples().len() {
+                    let (value, back) = (original.samples().unit(i), back.samples().unit(i));
+                    let off = (value - back).abs();
+                    // A pure gamma is steep at black: a rounding of 1e-7 in light is 7e-4 there.
+                    let limit = if value < 0.02 { step.max(7e-4) } else { step * 1.01 };
+                    assert!(off <= limit, "sample {i}, {value}: {off}");
+                    assert!(i % 4 != 3 || off == 0.0, "alpha is not a colour");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_gray_profile_on_gray_pixels() {
+        let profile = ColorProfile::new_gray_with_gamma(1.0);
+        let picture = with_profile(profile, 1, Samples::U16(vec![0, 14008, 65535]));
+        let srgb = picture.in_srgb().unwrap().unwrap();
+        let Samples::F32(v) = srgb.picture.samples() else { panic!() };
+        // Linear light 0.2137 is written as 0.5 in sRGB.
+        assert!(v[0].abs() < 1e-3 && (v[1] - 0.5).abs() < 2e-3 && (v[2] - 1.0).abs() < 1e-3, "{v:?}");
+    }
+
+    #[test]
+    fn a_damaged_profile_is_an_error_that_says_what_to_do() {
+        let mut picture = Picture::new(1, 1, 3, Samples::U8(vec![1, 2, 3])).unwrap();
+        picture.metadata_mut().icc_profile = Some(vec![7; 200].into());
+        let error = picture.to_srgb().unwrap_err().to_string();
+        assert!(error.contains("ICC profile") && error.contains("convert the picture to sRGB"), "{error}");
+    }
+}

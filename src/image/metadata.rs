@@ -1,0 +1,280 @@
+//! What a picture file says beside its pixels: colour profile, EXIF, resolution, orientation, XMP.
+
+use std::sync::Arc;
+
+pub use image::metadata::Orientation;
+
+/// Dots per inch across and down.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Resolution {
+    pub x: f64,
+    pub y: f64,
+}
+
+/// Kept with the pixels, and written with them as far as the format can:
+///
+/// | | PNG | JPEG | TIFF | WebP |
+/// |---|---|---|---|---|
+/// | ICC profile | read, written | read, written | read, written | read, written |
+/// | EXIF | read, written | read, written | its texts: artist, copyright, maker, date ... | read, written |
+/// | resolution | pHYs | JFIF, EXIF | tags | EXIF |
+/// | orientation | EXIF | EXIF | tag | EXIF |
+/// | XMP | written | written | written | written |
+///
+/// XMP of a file that is read is not kept: what it says of edits and origin would be wrong of a restyled picture.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Metadata {
+    /// The ICC profile as its bytes; none means sRGB.
+    pub icc_profile: Option<Arc<[u8]>>,
+    /// The EXIF block from its TIFF header on. Its orientation is normal, as the pixels have been turned, and it refers to no
+    /// thumbnail, which would show another picture once this one is changed.
+    pub exif: Option<Arc<[u8]>>,
+    pub resolution: Option<Resolution>,
+    /// How the file's pixels were turned to make these; the file's width and height are swapped where it says so.
+    pub orientation: Option<Orientation>,
+    /// The XMP packet to write.
+    pub xmp: Option<Arc<str>>,
+    /// The record to write into PNG files, as JSON, under the keyword `ca2sis`.
+    pub record: Option<Arc<str>>,
+}
+
+impl Metadata {
+    /// Takes the orientation out of `exif`, which is then as if the picture had been stored upright.
+    pub(super) fn take_exif(&mut self, exif: Option<Vec<u8>>) {
+        let Some(mut exif) = exif else { return };
+        if let Some(orientation) = Orientation::remove_from_exif_chunk(&mut exif) {
+            self.orientation = Some(orientation);
+        }
+        if self.resolution.is_none() {
+            self.resolution = exif_resolution(&exif);
+        }
+        drop_thumbnail(&mut exif);
+        self.exif = Some(exif.into());
+    }
+
+    /// Whether width and height are another way round in the file.
+    pub fn is_transposed(&self) -> bool {
+        use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+        matches!(self.orientation, Some(Rotate90 | Rotate90FlipH | Rotate270 | Rotate270FlipH))
+    }
+}
+
+/// Turns rows of `channels` samples a pixel as `orientation` says; gives the new width and height too.
+pub(super) fn turn<T: Copy>(
+    samples: &[T],
+    (width, height, channels): (usize, usize, usize),
+    orientation: Orientation,
+) -> (Vec<T>, usize, usize) {
+    use Orientation::*;
+    let transposed = matches!(orientation, Rotate90 | Rotate90FlipH | Rotate270 | Rotate270FlipH);
+    let (w, h) = if transposed { (height, width) } else { (width, height) };
+    let source = |x: usize, y: usize| match orientation {
+        NoTransforms => (x, y),
+        FlipHorizontal => (width - 1 - x, y),
+        Rotate180 => (width - 1 - x, height - 1 - y),
+        FlipVertical => (x, height - 1 - y),
+        // Mirrored along the falling diagonal.
+        Rotate90FlipH => (y, x),
+        Rotate90 => (y, height - 1 - x),
+        // Mirrored along the rising diagonal.
+        Rotate270FlipH => (width - 1 - y, height - 1 - x),
+        Rotate270 => (width - 1 - y, x),
+    };
+    let mut turned = Vec::with_capacity(samples.len());
+    for y in 0..h {
+        for x in 0..w {
+            let (sx, sy) = source(x, y);
+            turned.extend_from_slice(&samples[(sy * width + sx) * channels..][..channels]);
+        }
+    }
+    (turned, w, h)
+}
+
+/// The first directory of an EXIF block.
+struct Directory<'a> {
+    exif: &'a [u8],
+    little: bool,
+    /// Where its number of entries stands.
+    at: usize,
+}
+
+impl<'a> Directory<'a> {
+    fn of(exif: &'a [u8]) -> Option<Self> {
+        let little = match exif.get(..4)? {
+            [b'I', b'I', 42, 0] => true,
+            [b'M', b'M', 0, 42] => false,
+            _ => return None,
+        };
+        let header = Self { exif, little, at: 0 };
+        Some(Self { at: header.u32(4)?, ..header })
+    }
+
+    fn u16(&self, at: usize) -> Option<usize> {
+        let b = self.exif.get(at..at.checked_add(2)?)?.try_into().ok()?;
+        Some(usize::from(if self.little { u16::from_le_bytes(b) } else { u16::from_be_bytes(b) }))
+    }
+
+    fn u32(&self, at: usize) -> Option<usize> {
+        let b = self.exif.get(at..at.checked_add(4)?)?.try_into().ok()?;
+        Some(if self.little { u32::from_le_bytes(b) } else { u32::from_be_bytes(b) } as usize)
+    }
+
+    /// Tag and place of each entry.
+    fn entries(&self) -> impl Iterator<Item = (usize, usize)> {
+        let places = (0..self.u16(self.at).unwrap_or(0)).map_while(|i| self.at.checked_add(2 + 12 * i));
+        places.map_while(|at| Some((self.u16(at)?, at)))
+    }
+}
+
+/// X and Y resolution of an EXIF block's first directory.
+fn exif_resolution(exif: &[u8]) -> Option<Resolution> {
+    let directory = Directory::of(exif)?;
+    let rational = |entry: usize| -> Option<f64> {
+        let at = directory.u32(entry + 8)?;
+        let (n, d) = (directory.u32(at)?, directory.u32(at.checked_add(4)?)?);
+        (n > 0 && d > 0).then(|| n as f64 / d as f64)
+    };
+    let (mut x, mut y, mut unit) = (None, None, 2);
+    for (tag, at) in directory.entries() {
+        match tag {
+            0x11a => x = rational(at),
+            0x11b => y = rational(at),
+            0x128 => unit = directory.u16(at + 8)?,
+            _ => {}
+        }
+    }
+    let inches = match unit {
+        2 => 1.0,
+        3 => 2.54,
+        _ => return None,
+    };
+    Some(Resolution { x: x? * inches, y: y? * inches })
+}
+
+/// Cuts the chain of directories after the first: the second is the thumbnail's.
+fn drop_thumbnail(exif: &mut [u8]) {
+    let next = Directory::of(exif).and_then(|d| d.at.checked_add(2 + 12 * d.u16(d.at)?));
+    if let Some(next) = next
+        && let Some(bytes) = next.checked_add(4).and_then(|end| exif.get_mut(next..end))
+    {
+        bytes.fill(0);
+    }
+}
+
+/// The texts that TIFF and EXIF share: description, maker, model, software, date, artist, copyright.
+pub(super) const TEXT_TAGS: [u16; 7] = [0x10e, 0x10f, 0x110, 0x131, 0x132, 0x13b, 0x8298];
+
+/// Those texts of an EXIF block's first directory.
+pub(super) fn exif_texts(exif: &[u8]) -> Vec<(u16, String)> {
+    let Some(directory) = Directory::of(exif) else { return vec![] };
+    let text = |(tag, at): (usize, usize)| {
+        let tag = u16::try_from(tag).ok().filter(|tag| TEXT_TAGS.contains(tag))?;
+        let (kind, length) = (directory.u16(at + 2)?, directory.u32(at + 4)?);
+        let begin = if length > 4 { directory.u32(at + 8)? } else { at + 8 };
+        let bytes = exif.get(begin..begin.checked_add(length)?)?;
+        let text = std::str::from_utf8(bytes).ok()?.trim_end_matches('\0');
+        (kind == 2 && !text.is_empty()).then(|| (tag, text.to_owned()))
+    };
+    directory.entries().filter_map(text).collect()
+}
+
+/// An EXIF block of those texts alone, for a TIFF file's; their tags ascend.
+pub(super) fn exif_of_texts(texts: &[(u16, String)]) -> Option<Vec<u8>> {
+    if texts.is_empty() {
+        return None;
+    }
+    let mut block = b"II*\0\x08\0\0\0".to_vec();
+    block.extend((texts.len() as u16).to_le_bytes());
+    let mut tail = Vec::new();
+    let tail_at = block.len() + 12 * texts.len() + 4;
+    for (tag, text) in texts {
+        let bytes = [text.as_bytes(), &[0]].concat();
+        block.extend(tag.to_le_bytes());
+        block.extend(2u16.to_le_bytes());
+        block.extend((bytes.len() as u32).to_le_bytes());
+        if bytes.len() > 4 {
+            block.extend(((tail_at + tail.len()) as u32).to_le_bytes());
+            tail.extend(bytes);
+            // Offsets are even.
+            tail.resize(tail.len().next_multiple_of(2), 0);
+        } else {
+            let mut inline = [0; 4];
+            inline[..bytes.len()].copy_from_slice(&bytes);
+            block.extend(inline);
+        }
+    }
+    block.extend([0; 4]);
+    block.extend(tail);
+    Some(block)
+}
+
+/// The density in a JPEG file's JFIF segment.
+pub(super) fn jfif_resolution(start: &[u8]) -> Option<Resolution> {
+    // SOI, then APP0: length, "JFIF", version, unit, x, y.
+    let segment = start.strip_prefix(&[0xff, 0xd8, 0xff, 0xe0])?;
+    let &[_, _, b'J', b'F', b'I', b'F', 0, _, _, unit, x1, x0, y1, y0] = segment.first_chunk::<14>()? else {
+        return None;
+    };
+    let (x, y) = (f64::from(u16::from_be_bytes([x1, x0])), f64::from(u16::from_be_bytes([y1, y0])));
+    let inches = match unit {
+        1 => 1.0,
+        2 => 2.54,
+        _ => return None,
+    };
+    (x > 0.0 && y > 0.0).then_some(Resolution { x: x * inches, y: y * inches })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_orientation_turns_as_the_image_crate_does() {
+        let (w, h) = (3, 2);
+        let pixels: Vec<u8> = (0..w * h * 2).collect();
+        for exif in 1..=8 {
+            let orientation = Orientation::from_exif(exif).unwrap();
+            let mut expected = image::DynamicImage::ImageLumaA8(
+                image::ImageBuffer::from_raw(w.into(), h.into(), pixels.clone()).unwrap(),
+            );
+            expected.apply_orientation(orientation);
+            let (turned, width, height) = turn(&pixels, (w.into(), h.into(), 2), orientation);
+            assert_eq!((width as u32, height as u32), (expected.width(), expected.height()), "{exif}");
+            assert_eq!(turned, expected.into_bytes(), "{exif}");
+        }
+    }
+
+    #[test]
+    fn damaged_exif_says_nothing_and_does_no_harm() {
+        let mut exif = b"II*\0\x08\0\0\0\x02\0".to_vec();
+        exif.extend(b"\x1a\x01\x05\0\x01\0\0\0\x26\0\0\0\x1b\x01\x05\0\x01\0\0\0\x26\0\0\0\0\0\0\0");
+        exif.extend(b"\x2c\x01\0\0\x01\0\0\0");
+        assert_eq!(exif_resolution(&exif), Some(Resolution { x: 300.0, y: 300.0 }));
+        let texts = exif_of_texts(&[(0x10f, "Maker & Co".into()), (0x8298, "me".into())]).unwrap();
+        for exif in [exif, texts] {
+            let read = |exif: &[u8]| {
+                let mut metadata = Metadata::default();
+                metadata.take_exif(Some(exif.to_vec()));
+                exif_texts(exif);
+            };
+            for length in 0..exif.len() {
+                read(&exif[..length]);
+            }
+            for i in 0..exif.len() {
+                for bit in [1, 0x80, 0xff] {
+                    let mut damaged = exif.clone();
+                    damaged[i] ^= bit;
+                    read(&damaged);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn texts_survive_an_exif_block() {
+        let texts =
+            [(0x10e, "A long description".to_owned()), (0x13b, "me".into()), (0x8298, "© 2026 A".into())];
+        assert_eq!(exif_texts(&exif_of_texts(&texts).unwrap()), texts);
+        assert_eq!(exif_of_texts(&[]), None);
+    }
+}
