@@ -12,7 +12,11 @@ fn main() {
     // A shared library's own name carries the major version, so that programs linked to one major find that one.
     let major = var("CARGO_PKG_VERSION_MAJOR").expect("cargo sets it");
     match var("CARGO_CFG_TARGET_OS").expect("cargo sets it").as_str() {
-        "linux" => println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libca2sis.so.{major}"),
+        "linux" => {
+            println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libca2sis.so.{major}");
+            // Worker threads and thread-local destructors outlive a dlclose: the code under them must stay.
+            println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
+        }
         "macos" => println!("cargo::rustc-cdylib-link-arg=-Wl,-install_name,@rpath/libca2sis.{major}.dylib"),
         _ => {}
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use candle_core::Device;
+use once_cell::sync::OnceCell;
 
 use crate::{Error, Result};
 
@@ -65,8 +66,148 @@ pub fn open(choice: Choice) -> Result<Device> {
     }
 }
 
+/// A device that there is, or a kind of device that cannot be used here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// Its kind and number.
+    pub choice: Choice,
+    /// What its maker calls it; empty where it cannot be used.
+    pub name: String,
+    /// Its memory in bytes; 0 where that is not known.
+    pub memory: u64,
+    /// Why it cannot be used; none where it can.
+    pub unavailable: Option<String>,
+}
+
+impl Info {
+    /// The device behind an open [`Device`].
+    pub fn of(device: &Device) -> Self {
+        match device {
+            Device::Cpu => cpu(),
+            gpu => gpu::info(gpu),
+        }
+    }
+}
+
+/// Every device, the CPU first; a kind that cannot be used is listed once, with the reason. Looked up at the first call,
+/// on a thread of its own, so that the caller's thread keeps whatever device it has current.
+pub fn list() -> &'static [Info] {
+    static LIST: OnceCell<Vec<Info>> = OnceCell::new();
+    LIST.get_or_init(|| {
+        let look = || [vec![cpu()], gpu::cuda_devices(), gpu::metal_devices()].concat();
+        std::thread::spawn(look).join().unwrap_or_else(|_| vec![cpu()])
+    })
+}
+
+fn cpu() -> Info {
+    let named = || {
+        let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+        let line = text.lines().find(|line| line.starts_with("model name"))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let name = named().filter(|name| !name.is_empty()).unwrap_or_else(|| std::env::consts::ARCH.to_owned());
+    Info { choice: Choice::Cpu, name, memory: physical_memory(), unavailable: None }
+}
+
+/// The machine's memory in bytes, 0 where that is not known.
+fn physical_memory() -> u64 {
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    {
+        // Sound: sysconf only reads its argument, and answers -1 to a name that it does not know.
+        let (pages, size) =
+            unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
+        u64::try_from(pages).unwrap_or(0).saturating_mul(u64::try_from(size).unwrap_or(0))
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "macos")))]
+    0
+}
+
 mod gpu {
     use super::*;
+
+    /// A kind that cannot be used.
+    fn unavailable(choice: Choice, why: Error) -> Vec<Info> {
+        let why = match why {
+            Error::Device(what) => what,
+            other => other.to_string(),
+        };
+        vec![Info { choice, name: String::new(), memory: 0, unavailable: Some(why) }]
+    }
+
+    #[cfg(feature = "cuda")]
+    pub fn cuda_devices() -> Vec<Info> {
+        use candle_core::cuda_backend::cudarc::driver::CudaContext;
+        // The first tells whether the libraries and the driver are there.
+        if let Err(why) = cuda(0) {
+            return unavailable(Choice::Cuda(0), why);
+        }
+        let count = CudaContext::device_count().map_or(0, |n| usize::try_from(n).unwrap_or(0));
+        (0..count)
+            .map(|n| {
+                let choice = Choice::Cuda(n);
+                match CudaContext::new(n) {
+                    Ok(device) => Info {
+                        choice,
+                        name: device.name().unwrap_or_default(),
+                        memory: device.total_mem().unwrap_or(0) as u64,
+                        unavailable: None,
+                    },
+                    Err(e) => Info {
+                        choice,
+                        name: String::new(),
+                        memory: 0,
+                        unavailable: Some(format!("CUDA device {n} cannot be used: {e}")),
+                    },
+                }
+            })
+            .collect()
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    pub fn cuda_devices() -> Vec<Info> {
+        cuda(0).map_or_else(|why| unavailable(Choice::Cuda(0), why), |_| Vec::new())
+    }
+
+    pub fn metal_devices() -> Vec<Info> {
+        let found = (0..)
+            .map_while(|n| metal(n).ok().map(|device| Info { choice: Choice::Metal(n), ..info(&device) }))
+            .take(64)
+            .collect::<Vec<_>>();
+        match (found.is_empty(), metal(0)) {
+            (true, Err(why)) => unavailable(Choice::Metal(0), why),
+            _ => found,
+        }
+    }
+
+    /// An open GPU.
+    pub fn info(device: &Device) -> Info {
+        match device {
+            #[cfg(feature = "cuda")]
+            Device::Cuda(cuda) => {
+                let stream = cuda.cuda_stream();
+                let context = stream.context();
+                Info {
+                    choice: Choice::Cuda(context.ordinal()),
+                    name: context.name().unwrap_or_default(),
+                    memory: context.total_mem().unwrap_or(0) as u64,
+                    unavailable: None,
+                }
+            }
+            #[cfg(feature = "metal")]
+            Device::Metal(metal) => Info {
+                choice: Choice::Metal(0),
+                name: metal.metal_device().architecture_name(),
+                memory: metal.metal_device().recommended_max_working_set_size() as u64,
+                unavailable: None,
+            },
+            other => Info {
+                choice: Choice::Auto,
+                name: format!("{:?}", other.location()),
+                memory: 0,
+                unavailable: None,
+            },
+        }
+    }
 
     #[cfg(feature = "cuda")]
     pub fn cuda(number: usize) -> Result<Device> {
@@ -150,6 +291,18 @@ mod tests {
     fn there_is_always_a_device() {
         assert!(open(Choice::Auto).is_ok());
         assert!(open(Choice::Cpu).unwrap().is_cpu());
+    }
+
+    #[test]
+    fn the_list_begins_with_the_cpu_and_has_a_line_for_every_kind() {
+        let list = list();
+        assert_eq!(list[0].choice, Choice::Cpu);
+        assert!(!list[0].name.is_empty() && list[0].unavailable.is_none(), "{:?}", list[0]);
+        assert!(list.iter().any(|d| matches!(d.choice, Choice::Cuda(_))), "{list:?}");
+        assert!(list.iter().any(|d| matches!(d.choice, Choice::Metal(_))), "{list:?}");
+        for device in list {
+            assert_eq!(open(device.choice).is_ok(), device.unavailable.is_none(), "{device:?}");
+        }
     }
 
     #[cfg(not(feature = "cuda"))]

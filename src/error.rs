@@ -20,9 +20,23 @@ pub enum Error {
     /// A model's description or tensors do not fit together.
     #[error("model: {0}")]
     Model(String),
+    /// The bytes of a style are damaged, of another format version or of another model.
+    #[error("style: {0}")]
+    Style(String),
     /// The device is not there, or failed.
     #[error("device: {0}")]
     Device(String),
+    /// A value, a form or a combination that this version, this build or this model does not offer.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The work does not fit in the memory that it was allowed.
+    #[error(
+        "this needs {needed} bytes of memory, but the limit is {limit}: raise the limit, or use a smaller picture"
+    )]
+    MemoryLimit { needed: u64, limit: u64 },
+    /// A call from inside a callback of the same context, which would wait for itself.
+    #[error("a callback of this context is running on this thread: call again after it has returned")]
+    Busy,
     /// Training came to a value that is no finite number.
     #[error("step {step}: {what} is {value}; lower the learning rates, or leave out the loss named")]
     Diverged { step: usize, what: String, value: f64 },
@@ -37,6 +51,10 @@ pub enum Error {
 impl Error {
     pub fn invalid(what: impl Into<String>) -> Self {
         Self::InvalidArgument(what.into())
+    }
+
+    pub fn unsupported(what: impl Into<String>) -> Self {
+        Self::Unsupported(what.into())
     }
 
     pub fn io(path: &Path, source: std::io::Error) -> Self {

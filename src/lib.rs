@@ -6,7 +6,13 @@
 //! - [`image`]: pixels, label maps, resampling, files.
 //! - [`style`]: how each class of a reference looks.
 //! - [`restyle`]: the job: content, labels and styles in, the restyled picture out.
+//! - [`synthesis`]: a picture from a label map alone.
 //! - [`device`]: where the network runs.
+//! - [`context`]: a device with its worker, memory limit and log, for callers from any thread.
+//! - [`progress`]: how far a long call is, and how to stop it.
+//! - [`train`]: the trainer that makes model files.
+
+pub mod context;
 //! - [`record`]: how a result was made.
 //! - [`attention`]: where the network looks for each class.
 //! - [`progress`]: how far a long call is, and how to stop it.
@@ -26,8 +32,10 @@ pub mod progress;
 pub mod record;
 pub mod restyle;
 pub mod style;
+pub mod synthesis;
 pub mod train;
 
 mod capi;
+mod worker;
 
 pub use error::{Error, Result};

@@ -1,5 +1,8 @@
 //! Styles: how each class of a reference picture looks, as the network codes it.
 
+mod file;
+mod mix;
+
 use candle_core::Tensor;
 
 use crate::image::{LabelMap, Picture};
@@ -7,6 +10,8 @@ use crate::nn::Network;
 use crate::progress::Progress;
 use crate::restyle::Window;
 use crate::{Error, Result};
+
+pub use file::STYLE_FORMAT;
 
 /// The style codes of every class of one picture. Cheap to clone; belongs to the model that it was made with.
 #[derive(Clone, Debug)]

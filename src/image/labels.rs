@@ -39,6 +39,35 @@ impl LabelMap {
         Ok(Self { width, height, indices })
     }
 
+    /// A label map from class indices of any width, row by row from the top.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] as [`new`](Self::new), and for indices beyond the classes, with the number of their pixels.
+    pub fn from_indices(
+        width: usize,
+        height: usize,
+        indices: impl Iterator<Item = u32>,
+        classes: &[Class],
+    ) -> Result<Self> {
+        // What does not fit is no class either way, and the message shows the values up to here.
+        let indices = indices.map(|i| u16::try_from(i).unwrap_or(u16::MAX)).collect();
+        Self::new(width, height, check_indices(indices, classes).map_err(Error::invalid)?)
+    }
+
+    /// A label map painted in the classes' colours, as [`read`](Self::read) takes them, row by row from the top.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] as [`new`](Self::new), and for colours of no class, with the number of their pixels.
+    pub fn from_colors(
+        width: usize,
+        height: usize,
+        colors: impl Iterator<Item = [u8; 3]>,
+        classes: &[Class],
+    ) -> Result<Self> {
+        let indices = color_indices(colors, classes).map_err(Error::invalid)?;
+        Self::new(width, height, check_indices(indices, classes).map_err(Error::invalid)?)
+    }
+
     /// Reads a label map of a model's classes.
     ///
     /// - Indexed PNG: the stored indices are the classes; its palette is for the eye.
@@ -69,7 +98,7 @@ impl LabelMap {
                     return Err(wrong("JPEG does not keep class indices: save the label map as PNG".into()));
                 }
                 1 => gray_indices(&picture),
-                _ => color_indices(&picture, classes),
+                _ => color_indices(colors(&picture), classes),
             };
             (picture.width(), picture.height(), indices.map_err(wrong)?)
         };
@@ -269,12 +298,20 @@ fn gray_indices(picture: &Picture) -> std::result::Result<Vec<u16>, String> {
     }
 }
 
-fn color_indices(picture: &Picture, classes: &[Class]) -> std::result::Result<Vec<u16>, String> {
+/// An RGB picture's colours with 8 bits.
+fn colors(picture: &Picture) -> impl Iterator<Item = [u8; 3]> {
     let byte = |i: usize| (picture.samples().unit(i) * 255.0).round() as u8;
+    let pixels = (0..picture.width() * picture.height()).map(|i| i * picture.channels());
+    pixels.map(move |i| [byte(i), byte(i + 1), byte(i + 2)])
+}
+
+fn color_indices(
+    colors: impl Iterator<Item = [u8; 3]>,
+    classes: &[Class],
+) -> std::result::Result<Vec<u16>, String> {
     // For each colour the class, or none, and its pixels.
     let mut known: HashMap<[u8; 3], (Option<u16>, usize)> = HashMap::new();
-    let indices = (0..picture.width() * picture.height()).map(|i| i * picture.channels()).map(|i| {
-        let color = [byte(i), byte(i + 1), byte(i + 2)];
+    let indices = colors.map(|color| {
         let (class, count) = known.entry(color).or_insert_with(|| {
             let near = nearest(color, classes).filter(|&(_, distance)| distance <= COLOR_LIMIT);
             (near.map(|(class, _)| class.index as u16), 0)

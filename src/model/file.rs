@@ -21,6 +21,7 @@ const MAX_HEADER: u64 = 4 << 20;
 enum Bytes {
     Mapped(Mmap),
     Static(&'static [u8]),
+    Owned(Vec<u8>),
 }
 
 impl Deref for Bytes {
@@ -29,6 +30,7 @@ impl Deref for Bytes {
         match self {
             Self::Mapped(map) => map,
             Self::Static(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
         }
     }
 }
@@ -60,6 +62,10 @@ impl Weights {
 
     pub fn from_static(bytes: &'static [u8]) -> Checked<Self> {
         Self::parse(Bytes::Static(bytes))
+    }
+
+    pub fn from_vec(bytes: Vec<u8>) -> Checked<Self> {
+        Self::parse(Bytes::Owned(bytes))
     }
 
     fn parse(bytes: Bytes) -> Checked<Self> {

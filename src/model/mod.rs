@@ -55,6 +55,11 @@ impl Model {
         Self::new(Weights::from_static(bytes).map_err(Error::Model)?, None)
     }
 
+    /// A model file in memory, kept as long as the model. Errors are those of [`Model::open`], as [`Error::Model`].
+    pub fn from_vec(bytes: Vec<u8>) -> Result<Self> {
+        Self::new(Weights::from_vec(bytes).map_err(Error::Model)?, None)
+    }
+
     /// The model inside the library: `models/studio.safetensors`.
     ///
     /// # Errors
@@ -90,6 +95,16 @@ impl Model {
     /// The classes, by index.
     pub fn classes(&self) -> &[Class] {
         &self.0.metadata.classes
+    }
+
+    /// The file, where the model was not in memory.
+    pub fn path(&self) -> Option<&Path> {
+        self.0.path.as_deref()
+    }
+
+    /// Whether both are one open file; two openings of equal files are not, but have the same [`hash`](Self::hash).
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// SHA-256 of the file in hexadecimal: 64 digits. Computed at the first call, which reads the whole file.

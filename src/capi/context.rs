@@ -1,0 +1,145 @@
+//! `ca2_context`.
+
+use std::ffi::c_void;
+
+use super::callback::{CA2_LOG_DEBUG, CA2_LOG_INFO, Data, ca2_log_fn, logger};
+use super::device::{Device, ca2_device_info, choice};
+use super::guard::guard;
+use super::handle::{Handle, Sized1, check_sized, out_handle, read_options, write_sized};
+use super::status::ca2_status;
+use crate::context::{Context, Options};
+use crate::{Error, Result};
+
+/// A device with the thread that owns it, a memory limit and a log.
+///
+/// Immutable and atomically counted; used from any thread. All work on one context runs on its own threads, one call after
+/// another in the order in which they came, so the caller's threads keep their CUDA context, their floating-point state and
+/// their priorities. Models and styles keep their context alive, so it may be released before them.
+#[allow(non_camel_case_types)]
+pub struct ca2_context {
+    pub(super) context: Context,
+    device: Device,
+}
+
+impl Handle for ca2_context {}
+
+/// How a context is to be. All zero is the default: a device chosen by itself, all the machine's threads, no memory limit,
+/// no log.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct ca2_context_options {
+    /// Size of this struct, as CA2_CONTEXT_OPTIONS_INIT sets it.
+    pub struct_size: usize,
+    /// CA2_DEVICE_*.
+    pub device: u32,
+    /// Which of its kind, from 0; only with CA2_DEVICE_CUDA and CA2_DEVICE_METAL.
+    pub device_number: u32,
+    /// Threads that share the work on the CPU, at most 1024; 0 for as many as the machine runs at once.
+    pub threads: u32,
+    /// The most detailed CA2_LOG_* that `log` is told; 0 for CA2_LOG_INFO.
+    pub log_level: u32,
+    /// Bytes that one call may need beyond its arguments and the loaded models, 0 for no limit. Planned before a call
+    /// begins: it then fits, by working in smaller parts, or returns CA2_MEMORY_LIMIT.
+    pub memory_limit: u64,
+    /// Told what happens; may be NULL.
+    pub log: ca2_log_fn,
+    /// Handed to `log`.
+    pub log_data: *mut c_void,
+}
+
+// SAFETY: repr(C), begins with struct_size, and is numbers and pointers.
+unsafe impl Sized1 for ca2_context_options {
+    const NAME: &'static str = "ca2_context_options";
+    const FIRST: usize = 48;
+}
+
+/// Opens a device and starts its worker; gives one reference in `*out`, to be released with ca2_context_release().
+///
+/// `options` may be NULL for the default. Any thread; takes up to a second with a GPU. `log` may be called until the context
+/// is gone, that is, until it and all models and styles made with it are released. `*out` is NULL on failure.
+/// Errors: CA2_DEVICE when the device is not there or this build cannot use it (CA2_DEVICE_AUTO never fails so),
+/// CA2_INVALID_ARGUMENT, CA2_UNSUPPORTED for an unknown device or log level. Since 0.1.
+///
+/// # Safety
+/// Pointers are NULL or what their types say; `log` and `log_data` may be used from several threads at once.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn ca2_context_create(
+    options: *const ca2_context_options,
+    out: *mut *mut ca2_context,
+) -> ca2_status {
+    guard(|| {
+        // SAFETY: as this function's documentation asks.
+        let (out, options) = unsafe { (out_handle(out, "out")?, read_options(options, "options")?) };
+        let context = Context::new(Options {
+            device: choice(options.device, options.device_number)?,
+            threads: options.threads as usize,
+            memory_limit: (options.memory_limit != 0).then_some(options.memory_limit),
+            // SAFETY: as this function's documentation asks.
+            log: unsafe { log(&options)? },
+        })?;
+        let device = Device::new(context.device_info());
+        ca2_context { context, device }.give(out);
+        Ok(())
+    })
+}
+
+/// # Safety
+/// `log` and `log_data` may be used from several threads at once.
+unsafe fn log(options: &ca2_context_options) -> Result<Option<crate::context::Log>> {
+    let level = match options.log_level {
+        0 => CA2_LOG_INFO,
+        level if level <= CA2_LOG_DEBUG => level,
+        other => {
+            return Err(Error::unsupported(format!(
+                "options: log_level is {other}: this version knows CA2_LOG_* 1 to 4"
+            )));
+        }
+    };
+    // SAFETY: as the caller says.
+    Ok(options.log.map(|log| unsafe { logger(log, Data(options.log_data), level) }))
+}
+
+/// What is known of the context's device. Its texts live as long as the context.
+///
+/// Any thread, any time; never blocks. Errors: CA2_INVALID_ARGUMENT; `info` is untouched then. Since 0.1.
+///
+/// # Safety
+/// Pointers are NULL or what their types say.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn ca2_context_device(context: *const ca2_context, info: *mut ca2_device_info) -> ca2_status {
+    guard(|| {
+        // SAFETY: as this function's documentation asks.
+        let context = unsafe { Handle::borrow(context, "context")? };
+        let context: &ca2_context = context;
+        // SAFETY: as this function's documentation asks; checked before it is written.
+        unsafe {
+            check_sized(info, "info")?;
+            write_sized(info, &context.device.to_c());
+        }
+        Ok(())
+    })
+}
+
+/// Adds a reference and gives `context` back, NULL for NULL. Any thread, any time, also in callbacks; never blocks. Since 0.1.
+///
+/// # Safety
+/// `context` is NULL or a context that the caller holds a reference to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ca2_context_retain(context: *mut ca2_context) -> *mut ca2_context {
+    // SAFETY: as this function's documentation asks.
+    unsafe { Handle::retain(context) }
+}
+
+/// Gives a reference back; with the last one the context goes, once its models and styles are gone too. NULL: does nothing.
+/// Any thread, any time, also in callbacks; never blocks. Since 0.1.
+///
+/// # Safety
+/// `context` is NULL or a context that the caller holds a reference to, which is the caller's no longer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ca2_context_release(context: *mut ca2_context) {
+    // SAFETY: as this function's documentation asks.
+    unsafe { Handle::release(context) }
+}

@@ -1,0 +1,283 @@
+//! Views: the caller's pictures, masks and label maps, where they lie.
+
+use std::ffi::c_void;
+
+use super::handle::null;
+use crate::image::LabelMap;
+use crate::model::Model;
+use crate::{Error, Result};
+
+/// 8-bit samples, 0 to 255. A sample type plus 1 for gray, 2 for gray and alpha, 3 for RGB, 4 for RGB and alpha is a pixel
+/// format, as below.
+pub const CA2_PIXEL_GRAY_U8: u32 = 0x11;
+/// Gray and alpha, 8 bits each.
+pub const CA2_PIXEL_GRAY_ALPHA_U8: u32 = 0x12;
+/// Red, green, blue, 8 bits each.
+pub const CA2_PIXEL_RGB_U8: u32 = 0x13;
+/// Red, green, blue, alpha, 8 bits each.
+pub const CA2_PIXEL_RGBA_U8: u32 = 0x14;
+/// Gray, 16 bits, 0 to 65535, in the machine's byte order as all larger samples.
+pub const CA2_PIXEL_GRAY_U16: u32 = 0x21;
+/// Gray and alpha, 16 bits each.
+pub const CA2_PIXEL_GRAY_ALPHA_U16: u32 = 0x22;
+/// Red, green, blue, 16 bits each.
+pub const CA2_PIXEL_RGB_U16: u32 = 0x23;
+/// Red, green, blue, alpha, 16 bits each.
+pub const CA2_PIXEL_RGBA_U16: u32 = 0x24;
+/// Gray, IEEE 754 half precision, black at 0.0 and white at 1.0 as for float.
+pub const CA2_PIXEL_GRAY_F16: u32 = 0x31;
+/// Gray and alpha, half precision.
+pub const CA2_PIXEL_GRAY_ALPHA_F16: u32 = 0x32;
+/// Red, green, blue, half precision.
+pub const CA2_PIXEL_RGB_F16: u32 = 0x33;
+/// Red, green, blue, alpha, half precision.
+pub const CA2_PIXEL_RGBA_F16: u32 = 0x34;
+/// Gray, float, black at 0.0 and white at 1.0; values beyond are kept where nothing is changed.
+pub const CA2_PIXEL_GRAY_F32: u32 = 0x41;
+/// Gray and alpha, float.
+pub const CA2_PIXEL_GRAY_ALPHA_F32: u32 = 0x42;
+/// Red, green, blue, float.
+pub const CA2_PIXEL_RGB_F32: u32 = 0x43;
+/// Red, green, blue, alpha, float.
+pub const CA2_PIXEL_RGBA_F32: u32 = 0x44;
+
+/// Display-encoded samples with the transfer function of sRGB (IEC 61966-2-1).
+pub const CA2_TRANSFER_SRGB: u32 = 0;
+/// Samples proportional to light, with the primaries of sRGB.
+pub const CA2_TRANSFER_LINEAR: u32 = 1;
+
+/// Class indices in 8 bits.
+pub const CA2_LABEL_U8: u32 = 1;
+/// Class indices in 16 bits, in the machine's byte order.
+pub const CA2_LABEL_U16: u32 = 2;
+/// Class indices in 32 bits, in the machine's byte order.
+pub const CA2_LABEL_U32: u32 = 3;
+/// Red, green, blue of 8 bits each: painted in the classes' colours. A colour is read as the class with the nearest one, at
+/// most 24 off in every channel.
+pub const CA2_LABEL_RGB_U8: u32 = 4;
+
+/// A picture or mask of the caller's that is read: `width` x `height` pixels, the top left one at `data`.
+///
+/// Pixel (x, y) lies at `data` + y * `row_stride` + x * `pixel_stride`, in bytes. Strides may be negative, as for rows stored
+/// from the bottom up, where `data` points to the top row, stored last. A stride of 0 means tight: pixels, or rows, follow
+/// each other without gaps. Nothing needs to be aligned. Alpha is straight, not premultiplied. A mask is a gray picture: 0
+/// keeps the content, white changes it; its transfer is not looked at.
+///
+/// Sides are at least 1 and together at most 2^30 pixels. This struct never grows.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct ca2_image_view {
+    /// The top left pixel.
+    pub data: *const c_void,
+    /// Pixels in a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// CA2_PIXEL_*.
+    pub format: u32,
+    /// CA2_TRANSFER_*.
+    pub transfer: u32,
+    /// Bytes from a pixel to the one below it; 0: tight.
+    pub row_stride: i64,
+    /// Bytes from a pixel to the one on its right; 0: tight.
+    pub pixel_stride: i64,
+}
+
+/// A picture of the caller's that is written: as ca2_image_view.
+///
+/// It may be exactly the content (the same `data`, size, format and strides), which is then changed in place; it must not
+/// overlap an input in any other way. Pixels must not overlap each other. All bytes from its first to its last pixel must be
+/// the call's own until it returns; those between the pixels are not changed. This struct never grows.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct ca2_image_view_mut {
+    /// The top left pixel.
+    pub data: *mut c_void,
+    /// Pixels in a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// CA2_PIXEL_*.
+    pub format: u32,
+    /// CA2_TRANSFER_*.
+    pub transfer: u32,
+    /// Bytes from a pixel to the one below it; 0: tight.
+    pub row_stride: i64,
+    /// Bytes from a pixel to the one on its right; 0: tight.
+    pub pixel_stride: i64,
+}
+
+/// A label map of the caller's: one class for each pixel, laid out as in ca2_image_view. This struct never grows.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct ca2_label_view {
+    /// The top left pixel's class.
+    pub data: *const c_void,
+    /// Pixels in a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// CA2_LABEL_*.
+    pub format: u32,
+    /// Always 0.
+    pub reserved: u32,
+    /// Bytes from a pixel to the one below it; 0: tight.
+    pub row_stride: i64,
+    /// Bytes from a pixel to the one on its right; 0: tight.
+    pub pixel_stride: i64,
+}
+
+// Frozen layouts; the C test asserts the same.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(
+    size_of::<ca2_image_view>() == 40 && size_of::<ca2_image_view_mut>() == 40 && size_of::<ca2_label_view>() == 40
+);
+
+/// Where a view's bytes are: `length` bytes from `start`, the first pixel `first` bytes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Layout {
+    pub start: usize,
+    pub length: usize,
+    pub first: usize,
+    pub row_stride: isize,
+    pub pixel_stride: isize,
+}
+
+/// Most pixels of a view.
+const MAX_PIXELS: u64 = 1 << 30;
+
+impl Layout {
+    /// Checks a view's numbers, before its memory is touched.
+    fn new(
+        name: &str,
+        data: *const c_void,
+        (width, height): (u32, u32),
+        (row_stride, pixel_stride): (i64, i64),
+        pixel_bytes: u32,
+    ) -> Result<Self> {
+        if data.is_null() {
+            return Err(null(&format!("{name}: data")));
+        }
+        if width == 0 || height == 0 {
+            return Err(Error::invalid(format!("{name} is {width} x {height} pixels: each side is at least 1")));
+        }
+        if u64::from(width) * u64::from(height) > MAX_PIXELS {
+            return Err(Error::invalid(format!(
+                "{name} is {width} x {height} pixels, more than the {MAX_PIXELS} of a picture"
+            )));
+        }
+        let bytes = i128::from(pixel_bytes);
+        let (columns, rows) = (i128::from(width - 1), i128::from(height - 1));
+        let pixel = if pixel_stride == 0 { bytes } else { i128::from(pixel_stride) };
+        // A tight row is as long as its pixels lie apart.
+        let row = if row_stride == 0 { i128::from(width) * pixel.abs() } else { i128::from(row_stride) };
+        // Rows of whole pixels beside each other, or columns of them (a transposed picture).
+        let apart = |inner: i128, count: i128, outer: i128, times: i128| {
+            (count == 0 || inner.abs() >= bytes) && (times == 0 || outer.abs() >= inner.abs() * count + bytes)
+        };
+        if !apart(pixel, columns, row, rows) && !apart(row, rows, pixel, columns) {
+            return Err(Error::invalid(format!(
+                "{name}: with row_stride {row_stride} and pixel_stride {pixel_stride}, pixels of {bytes} bytes overlap in \
+                 {width} x {height} pixels"
+            )));
+        }
+        let (across, down) = (pixel * columns, row * rows);
+        let first = -(across.min(0) + down.min(0));
+        let length = across.abs() + down.abs() + bytes;
+        let start = data.addr() as i128 - first;
+        let fits = start > 0 && length <= isize::MAX as i128 && start + length <= isize::MAX as i128;
+        if !fits {
+            return Err(Error::invalid(format!(
+                "{name}: {width} x {height} pixels with row_stride {row_stride} and pixel_stride {pixel_stride} are {length} \
+                 bytes, which cannot be in memory"
+            )));
+        }
+        Ok(Self {
+            start: start as usize,
+            length: length as usize,
+            first: first as usize,
+            row_stride: row as isize,
+            pixel_stride: pixel as isize,
+        })
+    }
+
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.start < other.start + other.length && other.start < self.start + self.length
+    }
+
+    /// The bytes.
+    ///
+    /// # Safety
+    /// `data` is the pointer that this was made of, and the view tells the truth.
+    unsafe fn bytes<'a>(&self, data: *const c_void) -> &'a [u8] {
+        // SAFETY: as the caller says, all bytes from the first to the last pixel are one object's, and of a possible length.
+        unsafe { std::slice::from_raw_parts(data.cast::<u8>().sub(self.first), self.length) }
+    }
+}
+
+fn pixel_bytes(name: &str, format: u32) -> Result<u32> {
+    let (kind, channels) = (format >> 4, format & 15);
+    let sample = match kind {
+        1 => 1,
+        2 | 3 => 2,
+        4 => 4,
+        _ => 0,
+    };
+    if sample == 0 || !(1..=4).contains(&channels) {
+        return Err(Error::unsupported(format!("{name}: format is {format:#x}, which is no CA2_PIXEL_*")));
+    }
+    Ok(sample * channels)
+}
+
+/// Reads a label map of a model's classes.
+///
+/// # Safety
+/// `view` is NULL or a view that tells the truth.
+pub(super) unsafe fn labels(view: *const ca2_label_view, name: &str, model: &Model) -> Result<LabelMap> {
+    // SAFETY: as the caller says.
+    let view = unsafe { view.as_ref() }.ok_or_else(|| null(name))?;
+    let bytes = match view.format {
+        CA2_LABEL_U8 => 1,
+        CA2_LABEL_U16 => 2,
+        CA2_LABEL_U32 => 4,
+        CA2_LABEL_RGB_U8 => 3,
+        other => return Err(Error::unsupported(format!("{name}: format is {other}, which is no CA2_LABEL_*"))),
+    };
+    if view.reserved != 0 {
+        return Err(Error::unsupported(format!("{name}: reserved is {}, not 0", view.reserved)));
+    }
+    let layout = Layout::new(
+        name,
+        view.data,
+        (view.width, view.height),
+        (view.row_stride, view.pixel_stride),
+        bytes,
+    )?;
+    // SAFETY: as the caller says.
+    let memory = unsafe { layout.bytes(view.data) };
+    let (width, height) = (view.width as usize, view.height as usize);
+    let pixels = (0..height).flat_map(|y| {
+        let row = layout.first as isize + y as isize * layout.row_stride;
+        (0..width).map(move |x| (row + x as isize * layout.pixel_stride) as usize)
+    });
+    let classes = model.classes();
+    let map = match view.format {
+        CA2_LABEL_U8 => LabelMap::from_indices(width, height, pixels.map(|at| u32::from(memory[at])), classes),
+        CA2_LABEL_U16 => {
+            let value = |at: usize| u32::from(u16::from_ne_bytes([memory[at], memory[at + 1]]));
+            LabelMap::from_indices(width, height, pixels.map(value), classes)
+        }
+        CA2_LABEL_U32 => {
+            let value = |at: usize| u32::from_ne_bytes(std::array::from_fn(|k| memory[at + k]));
+            LabelMap::from_indices(width, height, pixels.map(value), classes)
+        }
+        _ => {
+            let color = |at: usize| std::array::from_fn(|k| memory[at + k]);
+            LabelMap::from_colors(width, height, pixels.map(color), classes)
+        }
+    };
+    map.map_err(|e| Error::invalid(format!("{name}: {e}")))
+}

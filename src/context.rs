@@ -1,0 +1,226 @@
+//! A device with its worker, memory limit and log, and models loaded onto it: for programs whose calls come from any
+//! thread, with progress told on the thread that called. The C API is made of this.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Instant;
+
+use candle_core::Device;
+
+use crate::device::{self, Choice};
+use crate::model::Model;
+use crate::nn::Network;
+use crate::progress::Progress;
+use crate::worker::Worker;
+use crate::{Error, Result};
+
+pub use crate::worker::Observer;
+
+/// How much a message of the log matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// A call failed; its error says the same.
+    Error,
+    /// It works, but perhaps not as was meant.
+    Warning,
+    /// What is there once: the device, a model.
+    Info,
+    /// Each call, with its time.
+    Debug,
+}
+
+/// Receives the messages of a context, always on a thread that is in a call of it, and so perhaps on several at once.
+pub type Log = Box<dyn Fn(Level, &str) + Send + Sync>;
+
+/// How a context is to be; the default is a device chosen by itself, all the machine's threads, no memory limit, no log.
+#[derive(Default)]
+pub struct Options {
+    pub device: Choice,
+    /// Threads that share the work on the CPU, 0 for as many as the machine runs at once.
+    pub threads: usize,
+    /// Bytes that one call may need beyond its arguments and the loaded models; none for no limit. Planned, not measured.
+    pub memory_limit: Option<u64>,
+    pub log: Option<Log>,
+}
+
+/// An open device with a worker that owns it. Cheap to clone; work asked of one context runs in order, whoever asks.
+#[derive(Clone)]
+pub struct Context(Arc<Inner>);
+
+struct Inner {
+    device: OnWorker<Device>,
+    worker: Arc<Worker>,
+    info: device::Info,
+    memory_limit: Option<u64>,
+    log: Option<Log>,
+}
+
+/// Something that may hold a device's memory, and is therefore dropped on the worker.
+struct OnWorker<T: Send + 'static> {
+    object: Option<T>,
+    worker: Arc<Worker>,
+}
+
+impl<T: Send> Deref for OnWorker<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        self.object.as_ref().expect("there until it is dropped")
+    }
+}
+
+impl<T: Send + 'static> Drop for OnWorker<T> {
+    fn drop(&mut self) {
+        self.worker.drop_later(self.object.take());
+    }
+}
+
+impl Context {
+    /// Opens a device and starts its worker.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when a device asked for by name is not there or this build cannot use it;
+    /// [`Error::InvalidArgument`] for more than 1024 threads.
+    pub fn new(options: Options) -> Result<Self> {
+        let worker = Arc::new(Worker::new(options.threads)?);
+        let (device, info) = worker.run(None, |_| {
+            let device = device::open(options.device)?;
+            let info = device::Info::of(&device);
+            Ok((device, info))
+        })?;
+        let device = OnWorker { object: Some(device), worker: worker.clone() };
+        let Options { memory_limit, log, .. } = options;
+        let context = Self(Arc::new(Inner { device, worker, info, memory_limit, log }));
+        let info = context.device_info();
+        let threads = context.threads();
+        context.log(Level::Info, || format!("device {}: {}, {threads} threads", info.choice, info.name));
+        if options.device == Choice::Auto && info.choice == Choice::Cpu {
+            for kind in device::list().iter().filter(|d| d.choice != Choice::Cpu) {
+                let why = kind.unavailable.as_deref().unwrap_or("it did not open");
+                context.log(Level::Debug, || format!("device {} was not chosen: {why}", kind.choice));
+            }
+        }
+        Ok(context)
+    }
+
+    /// The device that was opened.
+    pub fn device_info(&self) -> &device::Info {
+        &self.0.info
+    }
+
+    pub fn threads(&self) -> usize {
+        self.0.worker.threads()
+    }
+
+    pub fn memory_limit(&self) -> Option<u64> {
+        self.0.memory_limit
+    }
+
+    /// Runs `work` on the worker's thread once all that was asked before is done, and waits for it. `what` names it in the
+    /// log.
+    ///
+    /// The observer is called on the calling thread: with 0 before the work begins, then at least every 50 ms, and with 1
+    /// when it has ended well. When it answers false the work stops at its next step and the observer is not called again.
+    ///
+    /// # Errors
+    /// Those of `work`; [`Error::Cancelled`]; [`Error::Busy`] from inside this context's own observer or log. A panic of
+    /// `work` comes out here.
+    pub fn run<T: Send>(
+        &self,
+        what: &str,
+        observer: Option<Observer>,
+        work: impl FnOnce(&Device, Progress) -> Result<T> + Send,
+    ) -> Result<T> {
+        let start = Instant::now();
+        let device: &Device = &self.0.device;
+        let result = self.0.worker.run(observer, |progress| work(device, progress));
+        match &result {
+            Ok(_) => self.log(Level::Debug, || format!("{what}: {:.3} s", start.elapsed().as_secs_f64())),
+            // From inside a callback, where the log is a callback itself.
+            Err(Error::Busy) => {}
+            Err(Error::Cancelled) => self.log(Level::Debug, || format!("{what}: cancelled")),
+            Err(e) => self.log(Level::Error, || format!("{what}: {e}")),
+        }
+        result
+    }
+
+    /// Builds a model's network on this context's device.
+    ///
+    /// # Errors
+    /// Those of [`Model::network`] and [`run`](Self::run).
+    pub fn load(&self, model: &Model) -> Result<LoadedModel> {
+        let network = self.run("load", None, |device, _| model.network(device))?;
+        let loaded = LoadedModel(Arc::new(Loaded {
+            model: model.clone(),
+            network: OnWorker { object: Some(network), worker: self.0.worker.clone() },
+            context: self.clone(),
+        }));
+        let about = model.metadata();
+        let (classes, side) = (about.classes.len(), about.network.resolution);
+        self.log(Level::Info, || {
+            format!("model {} {}: {classes} classes, {side} x {side} pixels", about.name, about.version)
+        });
+        Ok(loaded)
+    }
+
+    /// Tells the log, if there is one.
+    pub(crate) fn log(&self, level: Level, message: impl FnOnce() -> String) {
+        if let Some(log) = &self.0.log {
+            let message = message();
+            self.0.worker.callback(|| log(level, &message));
+        }
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("device", &self.0.info.choice)
+            .field("threads", &self.threads())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A model with its network on a context's device. Cheap to clone; keeps the context.
+#[derive(Clone)]
+pub struct LoadedModel(Arc<Loaded>);
+
+struct Loaded {
+    model: Model,
+    network: OnWorker<Network>,
+    context: Context,
+}
+
+impl LoadedModel {
+    pub fn context(&self) -> &Context {
+        &self.0.context
+    }
+
+    pub fn model(&self) -> &Model {
+        &self.0.model
+    }
+
+    /// Whether styles of one are styles of the other: they are one file, or equal ones. Reads both when they are not the
+    /// same opened file.
+    pub fn shares_styles_with(&self, other: &Self) -> bool {
+        let (a, b) = (self.model(), other.model());
+        a.is_same(b) || (a.metadata().network == b.metadata().network && a.hash() == b.hash())
+    }
+
+    /// As [`Context::run`], with the network.
+    pub fn run<T: Send>(
+        &self,
+        what: &str,
+        observer: Option<Observer>,
+        work: impl FnOnce(&Network, Progress) -> Result<T> + Send,
+    ) -> Result<T> {
+        let network: &Network = &self.0.network;
+        self.0.context.run(what, observer, |_, progress| work(network, progress))
+    }
+}
+
+impl fmt::Debug for LoadedModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadedModel").field("model", &self.0.model).field("context", &self.0.context).finish()
+    }
+}
