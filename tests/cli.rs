@@ -506,6 +506,53 @@ fn devices_name_the_cpu_and_why_others_cannot_be_used() {
 }
 
 #[test]
+fn styles_are_kept_mixed_and_used_like_their_pictures() {
+    let desk = Desk::new();
+    let extract = |picture: &str, out: &str| {
+        let args =
+            ["style", "extract", "--reference", picture, "--reference-labels", "look_labels.png", "-o", out];
+        desk.run(&args).quietly();
+    };
+    extract("look.png", "look.style");
+    extract("shots/a.png", "a.style");
+    let with = |style: &str, out: &str| {
+        let args = ["restyle", "photo.png", "--labels=photo_labels.png", "--style", style, "-o", out];
+        desk.run(&args).quietly();
+        bytes(&desk.read(out))
+    };
+    desk.restyle(&["-o", "by_picture.png"]).quietly();
+    let (look, a) = (with("look.style", "look_out.png"), with("a.style", "a_out.png"));
+    assert_eq!(look, bytes(&desk.read("by_picture.png")));
+    assert_ne!(look, a);
+    // All weight on one is that one.
+    desk.run(&["style", "mix", "look.style", "a.style", "--weights", "0,2", "-o", "m.style"]).quietly();
+    assert_eq!(with("m.style", "m.png"), a);
+    let each = ["--class=backdrop=1,0", "--class=body=1,0", "--class=cap=1,0"];
+    desk.run(&[&["style", "mix", "look.style", "a.style", "-o", "n.style"], &each[..]].concat()).quietly();
+    assert_eq!(with("n.style", "n.png"), look);
+    assert_eq!(desk.run(&["style", "show", "n.style", "--json"]).json()[0]["classes"][2], "cap");
+    assert!(desk.run(&["style", "show", "n.style"]).stdout.contains("body: yes"));
+
+    // A style is an input of a record like any other.
+    desk.run(&["restyle", "--from-record", "n.png.json", "-o", "again.png"]).quietly();
+    fs::copy(desk.at("a.style"), desk.at("n.style")).unwrap();
+    desk.run(&["restyle", "--from-record", "n.png.json", "-o", "again.png"])
+        .fails(3, &["n.style is not the style"]);
+
+    let mix = |more: &[&str]| {
+        desk.run(&[&["style", "mix", "look.style", "a.style", "-o", "x.style"], more].concat())
+    };
+    mix(&["--weights", "1"]).fails(2, &["--weights gives 1 weights for 2 styles"]);
+    mix(&["--class", "body"]).fails(2, &["--class body", "CLASS=WEIGHT"]);
+    mix(&["--class", "bodi=1,0"]).fails(2, &["--class: ", "did you mean body?"]);
+    mix(&["--weights=-1,1"]).fails(2, &["-1"]);
+    write_model(&desk.at("other.safetensors"), 4);
+    desk.run(&["style", "show", "a.style", "--model", "other.safetensors"])
+        .fails(3, &["a.style", "another model"]);
+    desk.restyle(&["--style", "a.style", "-o", "x.png"]).fails(2, &["--style", "cannot be used with"]);
+}
+
+#[test]
 fn attention_is_written_a_class_at_the_contents_size() {
     let desk = Desk::new();
     let base = ["attention", "photo.png", "--labels", "photo_labels.png"];
@@ -694,8 +741,18 @@ fn ctrl_c_ends_with_130_and_whole_files() {
 #[test]
 fn shells_and_man_know_every_command() {
     let desk = Desk::new();
-    let names =
-        ["demo", "restyle", "synthesize", "attention", "models", "devices", "import", "train", "verify"];
+    let names = [
+        "demo",
+        "restyle",
+        "synthesize",
+        "attention",
+        "style",
+        "models",
+        "devices",
+        "import",
+        "train",
+        "verify",
+    ];
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = desk.run(&["completions", shell]).stdout;
         for name in names.iter().chain(&["--from-record", "--rights"]) {

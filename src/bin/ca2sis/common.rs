@@ -12,7 +12,7 @@ use ca2sis::progress::Progress;
 use ca2sis::record::{self, DigitalSource, Input, ModelId, Output, Record};
 use ca2sis::style::Style;
 use ca2sis::{Error, Result};
-use candle_core::{Device, DeviceLocation};
+use candle_core::Device;
 
 use crate::progress::Bar;
 
@@ -35,6 +35,9 @@ pub fn say_error(error: &Error, job: Option<&Path>) {
             Error::Io { .. } => "io",
             Error::Format { .. } => "format",
             Error::Model(_) => "model",
+            Error::Style(_) => "style",
+            Error::Unsupported(_) => "unsupported",
+            Error::MemoryLimit { .. } => "memory limit",
             Error::Device(_) => "device",
             Error::Cancelled => "cancelled",
             _ => "failed",
@@ -82,7 +85,7 @@ impl ModelArgs {
     }
 }
 
-/// The picture whose look is wanted.
+/// The look that is wanted: a picture's, or one that was kept.
 #[derive(clap::Args, Clone)]
 pub struct ReferenceArgs {
     /// Picture that shows the wanted look
@@ -91,6 +94,9 @@ pub struct ReferenceArgs {
     /// Label map of the reference
     #[arg(long, value_name = "LABELS", requires = "reference")]
     pub reference_labels: Option<PathBuf>,
+    /// Style file instead of a reference: see `ca2sis style extract`
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["reference", "reference_labels"])]
+    pub style: Option<PathBuf>,
 }
 
 impl ReferenceArgs {
@@ -98,19 +104,25 @@ impl ReferenceArgs {
     /// [`Error::InvalidArgument`] when no look is given.
     pub fn check(&self) -> Result<()> {
         match self {
-            Self { reference: Some(_), reference_labels: Some(_) } => Ok(()),
+            Self { style: Some(_), .. } | Self { reference: Some(_), reference_labels: Some(_), .. } => {
+                Ok(())
+            }
             _ => Err(Error::invalid(
-                "no look is given: name a picture and its label map (--reference PICTURE --reference-labels LABELS)",
+                "no look is given: name a picture and its label map (--reference PICTURE --reference-labels LABELS), or a \
+                 style file (--style FILE)",
             )),
         }
     }
 
-    pub fn paths(&self) -> [Option<&Path>; 2] {
-        [self.reference.as_deref(), self.reference_labels.as_deref()]
+    pub fn paths(&self) -> [Option<&Path>; 3] {
+        [self.reference.as_deref(), self.reference_labels.as_deref(), self.style.as_deref()]
     }
 
     pub fn style(&self, model: &Model, network: &Network) -> Result<Style> {
         self.check()?;
+        if let Some(style) = &self.style {
+            return Style::open(model, style)?.to_device(network.device());
+        }
         let (Some(reference), Some(labels)) = (&self.reference, &self.reference_labels) else {
             unreachable!("checked");
         };
@@ -123,7 +135,7 @@ impl ReferenceArgs {
 
 /// Styles that several jobs share, each extracted once.
 #[derive(Default)]
-pub struct Styles(HashMap<[Option<PathBuf>; 2], Style>);
+pub struct Styles(HashMap<[Option<PathBuf>; 3], Style>);
 
 impl Styles {
     pub fn get(&mut self, reference: &ReferenceArgs, model: &Model, network: &Network) -> Result<Style> {
@@ -210,14 +222,15 @@ pub fn write_result(
         inputs.insert(name, Input { file, sha256 });
     }
     let ending = output.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+    let device = device::Info::of(made.device);
     let record = Record {
         format: record::FORMAT,
         ca2sis: env!("CARGO_PKG_VERSION").into(),
         command: made.command.into(),
         digital_source_type: made.source,
         model: ModelId::of(made.model),
-        device: device_choice(made.device).to_string(),
-        device_name: device_name(made.device),
+        device: device.choice.to_string(),
+        device_name: device.name,
         inputs,
         options: made.options,
         rights: made.rights,
@@ -275,28 +288,4 @@ impl Hashes {
         self.0.insert(file.to_owned(), hash.clone());
         Ok(hash)
     }
-}
-
-/// The wish that opens this device again.
-pub fn device_choice(device: &Device) -> Choice {
-    match device.location() {
-        DeviceLocation::Cpu => Choice::Cpu,
-        DeviceLocation::Cuda { gpu_id } => Choice::Cuda(gpu_id),
-        DeviceLocation::Metal { gpu_id } => Choice::Metal(gpu_id),
-    }
-}
-
-/// What a device calls itself, as far as that is known.
-pub fn device_name(device: &Device) -> String {
-    match device.location() {
-        DeviceLocation::Cpu => cpu_name(),
-        _ => device_choice(device).to_string(),
-    }
-}
-
-fn cpu_name() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name =
-        info.lines().find_map(|l| l.strip_prefix("model name")?.split_once(':').map(|(_, n)| n.trim()));
-    name.filter(|n| !n.is_empty()).unwrap_or(std::env::consts::ARCH).to_owned()
 }

@@ -11,6 +11,7 @@ mod progress;
 mod restyle;
 mod settings;
 mod shell;
+mod style;
 mod synthesize;
 mod train;
 mod verify;
@@ -29,7 +30,7 @@ Exit codes:
   1    the answer is no: a check failed, a repetition differs, or some of several jobs failed
   2    a mistake in the call
   3    a file that cannot be read or written, or is not what it should be
-  4    the device is not there or failed
+  4    the device is not there or failed, or memory ran out
   130  stopped by Ctrl-C; no file is left half-written";
 
 /// Restyle photographs class by class
@@ -52,6 +53,7 @@ enum Command {
     Restyle(Box<restyle::Args>),
     Synthesize(synthesize::Args),
     Attention(attention::Args),
+    Style(style::Args),
     Models(models::Args),
     Devices(devices::Args),
     Import(import::Args),
@@ -71,6 +73,7 @@ fn main() {
         Command::Restyle(args) => restyle::run(*args, matches),
         Command::Synthesize(args) => synthesize::run(args, matches),
         Command::Attention(args) => attention::run(args),
+        Command::Style(args) => style::run(args),
         Command::Models(args) => models::run(args),
         Command::Devices(args) => devices::run(args),
         Command::Import(args) => import::run(args),
@@ -92,8 +95,8 @@ fn main() {
 /// What `EXIT_CODES` says.
 pub fn code(error: &Error) -> i32 {
     match error {
-        Error::InvalidArgument(_) => 2,
-        Error::Io { .. } | Error::Format { .. } | Error::Model(_) => 3,
+        Error::InvalidArgument(_) | Error::Unsupported(_) => 2,
+        Error::Io { .. } | Error::Format { .. } | Error::Model(_) | Error::Style(_) => 3,
         Error::Cancelled => 130,
         _ => 4,
     }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use ca2sis::device::Choice;
+use ca2sis::device::{self, Choice};
 use ca2sis::image::{LabelMap, Mask, Picture};
 use ca2sis::model::{Class, Model};
 use ca2sis::nn::Network;
@@ -15,8 +15,8 @@ use clap::ArgMatches;
 
 use crate::batch::{self, Task};
 use crate::common::{
-    Hashes, Made, ModelArgs, RecordArgs, RecordWhere, ReferenceArgs, Styles, device_choice, device_name,
-    json, names, note, say_error, write_result,
+    Hashes, Made, ModelArgs, RecordArgs, RecordWhere, ReferenceArgs, Styles, json, names, note, say_error,
+    write_result,
 };
 use crate::progress::{Bar, catch_interrupts, check_interrupt};
 use crate::settings::Settings;
@@ -51,7 +51,7 @@ pub struct Args {
     #[arg(long, value_name = "CSV", conflicts_with = "contents")]
     jobs: Option<PathBuf>,
     /// Make the result of a record again, bit for bit on the same device: an OUTPUT.json, or a PNG with one inside
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["contents", "jobs", "labels", "reference", "mask", "target_labels", "classes"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["contents", "jobs", "labels", "reference", "style", "mask", "target_labels", "classes"])]
     from_record: Option<PathBuf>,
     #[command(flatten)]
     record: RecordArgs,
@@ -259,8 +259,9 @@ fn again(path: &Path, args: &Args) -> Result<bool> {
         ));
     }
     catch_interrupts();
-    let network = model.network(&ca2sis::device::open(model_args.device)?)?;
-    let (device, name) = (device_choice(network.device()).to_string(), device_name(network.device()));
+    let network = model.network(&device::open(model_args.device)?)?;
+    let here = device::Info::of(network.device());
+    let (device, name) = (here.choice.to_string(), here.name);
     let mut shared = Shared { model, network, styles: Styles::default(), hashes };
     let made = shared.make(&task, &job, args.record.record, None)?;
     if made.output.pixels == record.output.pixels {
@@ -296,13 +297,7 @@ fn asked(items: &[String], classes: &[Class]) -> Result<Vec<(usize, f32)>> {
                 }
             },
         };
-        let mut indices: Vec<usize> = (0..classes.len()).filter(|&i| classes[i].name == name).collect();
-        if indices.is_empty() {
-            indices = (0..classes.len()).filter(|&i| classes[i].groups.iter().any(|g| g == name)).collect();
-        }
-        if indices.is_empty() {
-            return Err(Error::invalid(unknown(name, classes)));
-        }
+        let indices = named("--classes", name, classes)?;
         for index in indices {
             // A later item overrides: "upper body=0.5,jacket".
             asked.retain(|&(i, _)| i != index);
@@ -310,6 +305,18 @@ fn asked(items: &[String], classes: &[Class]) -> Result<Vec<(usize, f32)>> {
         }
     }
     Ok(asked)
+}
+
+/// The class of this name, or all of this group.
+pub fn named(option: &str, name: &str, classes: &[Class]) -> Result<Vec<usize>> {
+    let mut indices: Vec<usize> = (0..classes.len()).filter(|&i| classes[i].name == name).collect();
+    if indices.is_empty() {
+        indices = (0..classes.len()).filter(|&i| classes[i].groups.iter().any(|g| g == name)).collect();
+    }
+    if indices.is_empty() {
+        return Err(Error::invalid(format!("{option}: {}", unknown(name, classes))));
+    }
+    Ok(indices)
 }
 
 fn unknown(name: &str, classes: &[Class]) -> String {
@@ -322,7 +329,7 @@ fn unknown(name: &str, classes: &[Class]) -> String {
     let near =
         names.iter().map(|n| (edits(name, n), n)).min().filter(|&(edits, n)| edits * 2 <= n.chars().count());
     let hint = near.map_or(String::new(), |(_, n)| format!(" (did you mean {n}?)"));
-    format!("--classes: the model has no class {name:?}{hint}; it has {}", names.join(", "))
+    format!("the model has no class {name:?}{hint}; it has {}", names.join(", "))
 }
 
 /// Levenshtein distance.

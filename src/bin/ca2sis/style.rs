@@ -1,0 +1,134 @@
+//! `ca2sis style`: looks as files, to be kept, mixed and used without their pictures.
+
+use std::path::PathBuf;
+
+use ca2sis::model::{Class, Model};
+use ca2sis::style::Style;
+use ca2sis::{Error, Result};
+
+use crate::common::{ModelArgs, ReferenceArgs, check_output, json};
+
+/// Keep looks as files, mix them, show what is in them
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Write the look of a picture as a style file, for --style
+    Extract {
+        #[command(flatten)]
+        reference: ReferenceArgs,
+        #[command(flatten)]
+        model: ModelArgs,
+        /// Style file to write
+        #[arg(short, long)]
+        output: PathBuf,
+    },
+    /// Write the weighted mean of styles, class by class
+    ///
+    /// A style that lacks a class does not count for it.
+    Mix {
+        /// Style files of one model
+        #[arg(required = true)]
+        styles: Vec<PathBuf>,
+        /// Weights of the styles, in their order [default: all alike]
+        #[arg(long, value_delimiter = ',', value_name = "WEIGHT")]
+        weights: Vec<f32>,
+        /// Weights for one class instead: body=1,0 takes the body from the first of two styles; can be given again
+        #[arg(long, value_name = "CLASS=WEIGHT,...")]
+        class: Vec<String>,
+        #[command(flatten)]
+        model: ModelArgs,
+        /// Style file to write
+        #[arg(short, long)]
+        output: PathBuf,
+    },
+    /// Say which classes a style has
+    Show {
+        /// Style file
+        style: PathBuf,
+        #[command(flatten)]
+        model: ModelArgs,
+    },
+}
+
+pub fn run(args: Args) -> Result<bool> {
+    match args.command {
+        Command::Extract { reference, model, output } => {
+            check_output(&output, &reference.paths())?;
+            let (model, network) = model.open()?;
+            let style = reference.style(&model, &network)?;
+            style.save(&model, &output)?;
+            say(&model, &style, &output)
+        }
+        Command::Mix { styles, weights, class, model, output } => {
+            check_output(&output, &styles.iter().map(|p| Some(p.as_path())).collect::<Vec<_>>())?;
+            let model = model.open_model()?;
+            let read = styles.iter().map(|path| Style::open(&model, path)).collect::<Result<Vec<_>>>()?;
+            let weights = table(styles.len(), &weights, &class, model.classes())?;
+            let mixed = Style::mix(&read.iter().collect::<Vec<_>>(), Some(&weights))?;
+            mixed.save(&model, &output)?;
+            say(&model, &mixed, &output)
+        }
+        Command::Show { style: path, model } => {
+            let model = model.open_model()?;
+            let style = Style::open(&model, &path)?;
+            if json() {
+                return say(&model, &style, &path);
+            }
+            println!("model  {} {}", model.metadata().name, model.metadata().version);
+            for class in model.classes() {
+                let there = if style.has(class.index as usize) { "yes" } else { "no, restyling leaves it" };
+                println!("  {:3}  {}: {there}", class.index, class.name);
+            }
+            Ok(true)
+        }
+    }
+}
+
+/// What `--json` asks for.
+fn say(model: &Model, style: &Style, path: &std::path::Path) -> Result<bool> {
+    if json() {
+        let has = |there: bool| -> Vec<&str> {
+            let classes = model.classes().iter().filter(|c| style.has(c.index as usize) == there);
+            classes.map(|c| c.name.as_str()).collect()
+        };
+        let line = serde_json::json!({
+            "style": path, "model": model.metadata().name, "model_sha256": model.hash(),
+            "classes": has(true), "missing": has(false),
+        });
+        println!("{line}");
+    }
+    Ok(true)
+}
+
+/// A row of weights, one a class, for each style.
+fn table(styles: usize, weights: &[f32], by_class: &[String], classes: &[Class]) -> Result<Vec<f32>> {
+    let count = |what: &str, given: usize| {
+        if given == styles {
+            Ok(())
+        } else {
+            Err(Error::invalid(format!("{what} gives {given} weights for {styles} styles")))
+        }
+    };
+    let overall = if weights.is_empty() { vec![1.0; styles] } else { weights.to_vec() };
+    count("--weights", overall.len())?;
+    let mut table: Vec<f32> = overall.iter().flat_map(|&w| vec![w; classes.len()]).collect();
+    for item in by_class {
+        let wrong =
+            || Error::invalid(format!("--class {item}: write CLASS=WEIGHT,WEIGHT,... with a weight a style"));
+        let (name, list) = item.split_once('=').ok_or_else(wrong)?;
+        let list = list.split(',').map(|w| w.trim().parse::<f32>().map_err(|_| wrong()));
+        let list = list.collect::<Result<Vec<_>>>()?;
+        count(&format!("--class {item}"), list.len())?;
+        for class in crate::restyle::named("--class", name.trim(), classes)? {
+            for (style, &weight) in list.iter().enumerate() {
+                table[style * classes.len() + class] = weight;
+            }
+        }
+    }
+    Ok(table)
+}
