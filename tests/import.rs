@@ -407,11 +407,11 @@ fn an_imported_checkpoint_gives_the_golden_picture() {
     let [pth, out] = ["latest_net_EMA.pth", "out.safetensors"].map(|name| folder.path().join(name));
     std::fs::write(&pth, zip(&pickle.op(b"u").stop(), &storages)).unwrap();
 
-    let imported = import::published(&pth, None).unwrap();
+    let imported = import::published(&pth, None, Progress::NONE).unwrap();
     assert_eq!(imported.network, config);
     assert_eq!((imported.dict.as_str(), imported.prefix.as_str()), ("ema", "module."));
-    assert_eq!(import::published(&pth, Some("ema")).unwrap().tensors.len(), views.len());
-    let error = import::published(&pth, Some("netG")).unwrap_err().to_string();
+    assert_eq!(import::published(&pth, Some("ema"), Progress::NONE).unwrap().tensors.len(), views.len());
+    let error = import::published(&pth, Some("netG"), Progress::NONE).unwrap_err().to_string();
     assert!(error.contains("no network under \"netG\"; it has \"ema.module\""), "{error}");
 
     let mut metadata = import::celebamask_hq_metadata(imported.network.clone());
@@ -442,7 +442,7 @@ fn networks_that_do_not_fit_are_refused_by_name() {
         let path = folder.path().join("net_G.pth");
         std::fs::write(&path, zip(&Pickle::new().state_dict(&views, &storages, false).stop(), &storages))
             .unwrap();
-        let error = import::published(&path, None).unwrap_err().to_string();
+        let error = import::published(&path, None, Progress::NONE).unwrap_err().to_string();
         assert!(reasons.iter().all(|r| error.contains(r)), "{error}");
     };
     refused(&[("conv1.weight", &[64, 3, 7, 7])], &["of another network", "\"conv1.weight\""]);

@@ -8,7 +8,7 @@ use ca2sis::progress::Progress;
 use ca2sis::style::Style;
 use ca2sis::{Error, Result};
 
-use crate::common::{ModelArgs, ReferenceArgs, check_output, json};
+use crate::common::{ModelArgs, ReferenceArgs, check_output, json, say};
 use crate::progress::{Bar, check_interrupt};
 
 /// Write the attention of each class as gray pictures
@@ -73,9 +73,9 @@ pub fn run(args: Args) -> Result<bool> {
     }
     for (class, path) in written {
         if json() {
-            println!("{}", serde_json::json!({ "class": class, "output": path }));
+            say!("{}", serde_json::json!({ "class": class, "output": path }));
         } else {
-            println!("{}", path.display());
+            say!("{}", path.display());
         }
     }
     Ok(true)

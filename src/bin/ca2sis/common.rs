@@ -16,6 +16,25 @@ use candle_core::Device;
 
 use crate::progress::Bar;
 
+/// Prints a line on stdout. A reader that has had enough (`head`) ends the command quietly.
+macro_rules! say {
+    ($($text:tt)*) => {
+        $crate::common::say_line(&format!($($text)*))
+    };
+}
+pub(crate) use say;
+
+pub fn say_line(line: &str) {
+    use std::io::Write as _;
+    if let Err(e) = writeln!(std::io::stdout(), "{line}") {
+        if e.kind() != std::io::ErrorKind::BrokenPipe {
+            eprintln!("ca2sis: stdout: {e}");
+            std::process::exit(3);
+        }
+        std::process::exit(0);
+    }
+}
+
 static JSON: AtomicBool = AtomicBool::new(false);
 
 pub fn set_json(on: bool) {

@@ -10,7 +10,7 @@ use ca2sis::restyle::{Job, restyle};
 use ca2sis::style::Style;
 use ca2sis::{Error, Result};
 
-use crate::common::{Hashes, Made, ModelArgs, RecordWhere, json, names, note, write_result};
+use crate::common::{Hashes, Made, ModelArgs, RecordWhere, json, names, note, say, write_result};
 use crate::progress::Bar;
 
 /// Restyle a sample picture that ca2sis brings along
@@ -86,12 +86,12 @@ pub fn run(args: Args) -> Result<bool> {
     if json() {
         let files = [("before", "content.png"), ("after", "result.png"), ("sheet", "sheet.png")];
         let files = files.map(|(key, name)| (key.to_owned(), shown(&out.join(name)).into()));
-        println!("{}", serde_json::Value::Object(files.into_iter().collect()));
+        say!("{}", serde_json::Value::Object(files.into_iter().collect()));
         return Ok(true);
     }
-    println!("before  {}", shown(&out.join("content.png")));
-    println!("after   {}", shown(&out.join("result.png")));
-    println!("sheet   {}", shown(&out.join("sheet.png")));
+    say!("before  {}", shown(&out.join("content.png")));
+    say!("after   {}", shown(&out.join("result.png")));
+    say!("sheet   {}", shown(&out.join("sheet.png")));
     Ok(true)
 }
 

@@ -3,7 +3,7 @@
 use ca2sis::Result;
 use ca2sis::device::{self, Choice};
 
-use crate::common::json;
+use crate::common::{json, say};
 
 /// List the devices that the network can run on, and why others cannot be used
 #[derive(clap::Args)]
@@ -18,19 +18,19 @@ pub fn run(_: Args) -> Result<bool> {
                 let line = serde_json::json!({
                     "device": choice, "usable": true, "name": info.name, "memory": info.memory, "auto": auto,
                 });
-                println!("{line}");
+                say!("{line}");
             }
             Some(reason) if json() => {
-                println!("{}", serde_json::json!({ "device": choice, "usable": false, "reason": reason }));
+                say!("{}", serde_json::json!({ "device": choice, "usable": false, "reason": reason }));
             }
             None => {
                 let memory = match info.memory {
                     0 => String::new(),
                     bytes => format!(", {:.1} GiB", bytes as f64 / (1u64 << 30) as f64),
                 };
-                println!("{choice:8}  {}{memory}{}", info.name, if auto { "  (auto)" } else { "" });
+                say!("{choice:8}  {}{memory}{}", info.name, if auto { "  (auto)" } else { "" });
             }
-            Some(reason) => println!("{choice:8}  no: {reason}"),
+            Some(reason) => say!("{choice:8}  no: {reason}"),
         }
     }
     Ok(true)

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use ca2sis::model::{self, Class, FORMAT, Metadata, classes_from_json, import};
+use ca2sis::progress::Progress;
 use ca2sis::{Error, Result};
 use candle_core::DType;
 
-use crate::common::{check_output, json};
-use crate::progress::{catch_interrupts, check_interrupt};
+use crate::common::{check_output, json, say};
+use crate::progress::{Bar, check_interrupt};
 
 /// Make a model file of a PyTorch checkpoint of the published network
 ///
@@ -50,10 +51,11 @@ fn dtype(name: &str) -> std::result::Result<DType, String> {
 pub fn run(args: Args) -> Result<bool> {
     let Args { checkpoint, output, .. } = &args;
     check_output(output, &[Some(checkpoint)])?;
-    catch_interrupts();
     let published = args.classes == "celebamask-hq";
     let classes = if published { import::celebamask_hq() } else { classes_of(&args.classes)? };
-    let imported = import::published(checkpoint, args.key.as_deref())?;
+    let bar = Bar::new(format!("reading {}", checkpoint.display()));
+    let imported = import::published(checkpoint, args.key.as_deref(), Progress::new(&|done| bar.at(done)))?;
+    drop(bar);
     check_interrupt()?;
     if classes.len() != imported.network.classes {
         return Err(Error::invalid(format!(
@@ -79,7 +81,7 @@ pub fn run(args: Args) -> Result<bool> {
             "tensors": imported.tensors.len(), "parameters": parameters, "key": imported.dict,
             "prefix": imported.prefix, "ignored": imported.ignored,
         });
-        println!("{line}");
+        say!("{line}");
     } else if !imported.ignored.is_empty() {
         let first = imported.ignored.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
         eprintln!("ca2sis: left out {} tensors beside the network: {first}, ...", imported.ignored.len());

@@ -6,7 +6,7 @@ use ca2sis::model::{Metadata, Model};
 use ca2sis::{Error, Result};
 use candle_core::Device;
 
-use crate::common::{json, say_error};
+use crate::common::{json, say, say_error};
 use crate::progress::{catch_interrupts, check_interrupt};
 
 /// List models, show what one is, or check that it is sound
@@ -100,9 +100,9 @@ fn list(paths: &[PathBuf]) -> Result<bool> {
                         "file": file, "name": m.name, "version": m.version, "licence": m.licence,
                         "classes": m.classes.len(), "resolution": m.network.resolution, "parameters": parameters,
                     });
-                    println!("{line}");
+                    say!("{line}");
                 } else {
-                    println!(
+                    say!(
                         "{} {}  {} classes  {} px  {:.1} M parameters  {file}",
                         m.name,
                         m.version,
@@ -127,31 +127,31 @@ fn show(path: Option<&Path>) -> Result<bool> {
     if json() {
         let mut card = serde_json::to_value(m).map_err(|e| Error::Model(e.to_string()))?;
         card["sha256"] = model.hash().into();
-        println!("{card}");
+        say!("{card}");
         return Ok(true);
     }
-    println!("{} {}", m.name, m.version);
-    println!("licence      {}", m.licence);
-    println!("authors      {}", m.authors.join(", "));
+    say!("{} {}", m.name, m.version);
+    say!("licence      {}", m.licence);
+    say!("authors      {}", m.authors.join(", "));
     for data in &m.training_data {
-        println!("trained on   {} ({})", data.name, data.licence);
+        say!("trained on   {} ({})", data.name, data.licence);
         if !data.note.is_empty() {
-            println!("             {}", data.note);
+            say!("             {}", data.note);
         }
     }
     for limit in &m.limits {
-        println!("not for      {limit}");
+        say!("not for      {limit}");
     }
-    println!("resolution   {} x {}", m.network.resolution, m.network.resolution);
-    println!("parameters   {:.1} M", parameters(m)? as f64 / 1e6);
-    println!("SHA-256      {}", model.hash());
-    println!("classes");
+    say!("resolution   {} x {}", m.network.resolution, m.network.resolution);
+    say!("parameters   {:.1} M", parameters(m)? as f64 / 1e6);
+    say!("SHA-256      {}", model.hash());
+    say!("classes");
     let width = m.classes.iter().map(|c| c.name.chars().count()).max().unwrap_or(0);
     for class in &m.classes {
         let [r, g, b] = class.color;
         let groups =
             if class.groups.is_empty() { String::new() } else { format!("  in {}", class.groups.join(", ")) };
-        println!("  {:3}  {:width$}  #{r:02x}{g:02x}{b:02x}{groups}", class.index, class.name);
+        say!("  {:3}  {:width$}  #{r:02x}{g:02x}{b:02x}{groups}", class.index, class.name);
     }
     Ok(true)
 }
@@ -167,9 +167,9 @@ fn check(paths: &[PathBuf]) -> Result<bool> {
         // Building the network reads every weight, and finds those that are no finite numbers.
         match open(file.as_deref()).and_then(|m| m.network(&Device::Cpu).map(|_| m)) {
             Ok(model) if json() => {
-                println!("{}", serde_json::json!({ "file": name, "sound": true, "sha256": model.hash() }))
+                say!("{}", serde_json::json!({ "file": name, "sound": true, "sha256": model.hash() }))
             }
-            Ok(model) => println!("{}  {name}", model.hash()),
+            Ok(model) => say!("{}  {name}", model.hash()),
             Err(e) => {
                 sound = false;
                 say_error(&e, None);

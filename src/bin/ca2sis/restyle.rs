@@ -15,8 +15,8 @@ use clap::ArgMatches;
 
 use crate::batch::{self, Task};
 use crate::common::{
-    Hashes, Made, ModelArgs, RecordArgs, RecordWhere, ReferenceArgs, Styles, json, names, note, say_error,
-    write_result,
+    Hashes, Made, ModelArgs, RecordArgs, RecordWhere, ReferenceArgs, Styles, json, names, note, say,
+    say_error, write_result,
 };
 use crate::progress::{Bar, catch_interrupts, check_interrupt};
 use crate::settings::Settings;
@@ -202,7 +202,7 @@ impl Shared {
         note(model.classes(), &report.missing, "kept in their own style, as the reference lacks them");
         note(model.classes(), &report.absent, "not restyled, as no label map has them");
         if json() {
-            println!("{}", serde_json::to_string(&record).expect("a record has only texts as keys"));
+            say!("{}", serde_json::to_string(&record).expect("a record has only texts as keys"));
         }
         Ok(record)
     }

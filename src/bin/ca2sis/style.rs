@@ -6,7 +6,7 @@ use ca2sis::model::{Class, Model};
 use ca2sis::style::Style;
 use ca2sis::{Error, Result};
 
-use crate::common::{ModelArgs, ReferenceArgs, check_output, json};
+use crate::common::{ModelArgs, ReferenceArgs, check_output, json, say};
 
 /// Keep looks as files, mix them, show what is in them
 #[derive(clap::Args)]
@@ -79,10 +79,10 @@ pub fn run(args: Args) -> Result<bool> {
             if json() {
                 return say(&model, &style, &path);
             }
-            println!("model  {} {}", model.metadata().name, model.metadata().version);
+            say!("model  {} {}", model.metadata().name, model.metadata().version);
             for class in model.classes() {
                 let there = if style.has(class.index as usize) { "yes" } else { "no, restyling leaves it" };
-                println!("  {:3}  {}: {there}", class.index, class.name);
+                say!("  {:3}  {}: {there}", class.index, class.name);
             }
             Ok(true)
         }
@@ -100,7 +100,7 @@ fn say(model: &Model, style: &Style, path: &std::path::Path) -> Result<bool> {
             "style": path, "model": model.metadata().name, "model_sha256": model.hash(),
             "classes": has(true), "missing": has(false),
         });
-        println!("{line}");
+        say!("{line}");
     }
     Ok(true)
 }

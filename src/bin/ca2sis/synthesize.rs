@@ -10,7 +10,7 @@ use ca2sis::restyle::synthesize;
 use clap::ArgMatches;
 
 use crate::common::{
-    Hashes, Made, ModelArgs, RecordArgs, ReferenceArgs, check_output, json, names, note, write_result,
+    Hashes, Made, ModelArgs, RecordArgs, ReferenceArgs, check_output, json, names, note, say, write_result,
 };
 use crate::progress::Bar;
 use crate::settings::Settings;
@@ -73,7 +73,7 @@ pub fn run(args: Args, matches: &ArgMatches) -> Result<bool> {
     let record = write_result(picture, output, record.record, made, &mut Hashes::default())?;
     note(model.classes(), &missing, "in no style of the reference's, as it lacks them");
     if json() {
-        println!("{}", serde_json::to_string(&record).expect("a record has only texts as keys"));
+        say!("{}", serde_json::to_string(&record).expect("a record has only texts as keys"));
     }
     Ok(true)
 }

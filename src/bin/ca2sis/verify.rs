@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::common::json;
+use crate::common::{json, say};
 
 /// Recompute a golden case and print each tensor's maximum absolute error
 #[derive(clap::Args)]
@@ -16,14 +16,14 @@ pub fn run(args: Args) -> ca2sis::Result<bool> {
     let comparisons = ca2sis::nn::golden::verify(&args.case, &candle_core::Device::Cpu)?;
     for c in &comparisons {
         if json() {
-            println!(
+            say!(
                 "{}",
                 serde_json::json!({ "tensor": c.name, "error": c.error, "tolerance": c.tolerance, "holds": c.holds() })
             );
             continue;
         }
         let verdict = if c.holds() { "" } else { "  TOO LARGE" };
-        println!("{:18} {:.2e} (at most {:.0e}){verdict}", c.name, c.error, c.tolerance);
+        say!("{:18} {:.2e} (at most {:.0e}){verdict}", c.name, c.error, c.tolerance);
     }
     Ok(comparisons.iter().all(|c| c.holds()))
 }

@@ -21,6 +21,7 @@ use self::pickle::{Heap, TensorRef, Value, load};
 use super::file::check_shapes;
 use super::{Checked, Class, FORMAT, Metadata, TrainingData};
 use crate::nn::{self, Config, Mapping};
+use crate::progress::Progress;
 use crate::{Error, Result};
 pub use pickle::Element;
 
@@ -366,8 +367,8 @@ pub struct Imported {
 ///
 /// # Errors
 /// Those of [`Checkpoint::open`] and [`Checkpoint::read`]; [`Error::Format`] also when no state dict is the network's, when
-/// several are and `key` does not say which, and when tensors are missing, not known or misshapen: the message names them.
-pub fn published(path: impl AsRef<Path>, key: Option<&str>) -> Result<Imported> {
+/// several are and `key` does not say which, and when tensors are missing, not known or misshapen: the message names them; [`Error::Cancelled`].
+pub fn published(path: impl AsRef<Path>, key: Option<&str>, progress: Progress) -> Result<Imported> {
     let path = path.as_ref();
     let checkpoint = Checkpoint::open(path)?;
     let wrong = |what: String| Error::format(path, what);
@@ -390,7 +391,8 @@ pub fn published(path: impl AsRef<Path>, key: Option<&str>) -> Result<Imported> 
     };
     fits().map_err(wrong)?;
     let mut tensors = BTreeMap::new();
-    for name in shapes.keys() {
+    for (i, name) in shapes.keys().enumerate() {
+        progress.at(i as f32 / shapes.len() as f32)?;
         tensors.insert(name.clone(), checkpoint.read(&dict, &format!("{prefix}{name}"))?);
     }
     Ok(Imported { network, tensors, dict, prefix, ignored })
