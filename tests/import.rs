@@ -459,7 +459,7 @@ fn networks_that_do_not_fit_are_refused_by_name() {
     refused(&[landmark, first, out, mask, ("netD.0.weight", &[1])], &["1 not known: \"netD.0.weight\""]);
     refused(
         &[landmark, ("ema.reshape_conv.weight", &[512, 18, 1, 1])],
-        &["several networks", "--key", "\"\", ema"],
+        &["several networks", "--key", "ema, \"\""],
     );
 }
 
