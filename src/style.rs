@@ -21,11 +21,11 @@ pub struct Style {
 }
 
 impl Style {
-    /// The style of a picture of any size, whole, under its label map; seen in sRGB by its colour profile.
+    /// The style of a picture of any size, whole, under its label map.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when the labels have another size than the picture, or a class that the network
-    /// does not have, or the picture's colour profile cannot be followed; [`Error::Tensor`] when the device fails; [`Error::Cancelled`].
+    /// does not have; [`Error::Tensor`] when the device fails; [`Error::Cancelled`].
     pub fn extract(
         network: &Network,
         picture: &Picture,
@@ -33,8 +33,6 @@ impl Style {
         progress: Progress,
     ) -> Result<Self> {
         check_labels("the reference's labels", labels, "the reference", picture, network)?;
-        let srgb = picture.to_srgb()?;
-        let picture = srgb.as_ref().unwrap_or(picture);
         Self::of_window(network, picture, labels, &Window::whole(picture.width(), picture.height()), progress)
     }
 

@@ -1,4 +1,7 @@
 //! Colour profiles: pixels meet the network in sRGB, and go back into the profile they came in.
+//!
+//! [`Style::extract`](crate::style::Style::extract) and [`restyle`](crate::restyle::restyle) take samples as sRGB. For a
+//! picture with another profile, give them [`Picture::to_srgb`]'s copy, and bring the result back with [`InSrgb::back`].
 
 use std::sync::Arc;
 
@@ -62,10 +65,10 @@ fn run(transform: &TransformF32Executor, from: &[f32], to: &mut [f32], channels:
     })
 }
 
-/// A picture with a profile, its sRGB copy, and the way back.
-pub(crate) struct InSrgb {
+/// The sRGB copy of a picture with another profile, and the way back.
+pub struct InSrgb {
     conversion: Conversion,
-    pub picture: Picture,
+    picture: Picture,
 }
 
 impl Picture {
@@ -87,7 +90,8 @@ impl Picture {
         Ok(self.in_srgb()?.map(|s| s.picture))
     }
 
-    pub(crate) fn in_srgb(&self) -> Result<Option<InSrgb>> {
+    /// As [`to_srgb`](Self::to_srgb), with the way back.
+    pub fn in_srgb(&self) -> Result<Option<InSrgb>> {
         let Some(conversion) = self.conversion()? else { return Ok(None) };
         let (channels, colors) = (self.channels(), self.color_channels());
         let mut samples: Vec<f32> = (0..self.samples().len()).map(|i| self.samples().unit(i)).collect();
@@ -104,8 +108,16 @@ impl Picture {
 }
 
 impl InSrgb {
+    /// The copy in sRGB, of floats.
+    pub fn picture(&self) -> &Picture {
+        &self.picture
+    }
+
     /// `result`, made from [`picture`](Self::picture), in the form and the profile of `original`. Pixels that are the same
     /// in both are the original's, bit for bit.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when `result` is of another size, sample type or number of channels than the copy.
     pub fn back(&self, original: &Picture, result: &Picture) -> Result<Picture> {
         let (channels, colors) = (original.channels(), original.color_channels());
         let same_form = (result.width(), result.height(), result.channels())
@@ -126,18 +138,19 @@ impl InSrgb {
             changed.iter().flat_map(|&i| after[i * channels..i * channels + colors].to_vec()).collect();
         let mut converted = vec![0.0; color.len()];
         run(&*self.conversion.from_srgb, &color, &mut converted, colors)?;
-        let mut picture = original.clone();
+        let mut samples = original.samples().clone();
         for (&i, color) in changed.iter().zip(converted.chunks_exact(colors)) {
             for (k, &v) in color.iter().enumerate() {
                 let at = i * channels + k;
-                match picture.samples_mut() {
+                match &mut samples {
                     Samples::U8(s) => s[at] = (v * 255.0).round() as u8,
                     Samples::U16(s) => s[at] = (v * 65535.0).round() as u16,
                     Samples::F32(s) => s[at] = v,
                 }
             }
         }
-        Ok(picture)
+        let picture = Picture::new(original.width(), original.height(), channels, samples)?;
+        Ok(picture.with_metadata(original.metadata().clone()))
     }
 }
 
@@ -192,9 +205,9 @@ mod tests {
                 assert_eq!(srgb.back(&original, &srgb.picture).unwrap(), original);
 
                 // A change of nothing but the last bits goes all the way through: the samples come back to within a step.
-                let mut result = srgb.picture.clone();
-                let Samples::F32(v) = result.samples_mut() else { panic!() };
+                let Samples::F32(mut v) = srgb.picture.samples().clone() else { panic!() };
                 v.iter_mut().step_by(2).for_each(|v| *v = f32::from_bits(v.to_bits() ^ 1));
+                let result = Picture::new(512, 1, 4, Samples::F32(v)).unwrap();
                 let back = srgb.back(&original, &result).unwrap();
                 let step: f32 = match original.samples() {
                     Samples::U8(_) => 1.0 / 255.0,

@@ -9,6 +9,7 @@ mod picture;
 pub(crate) mod resample;
 mod tiff;
 
+pub use color::InSrgb;
 pub(crate) use file::RECORD_KEYWORD;
 pub use labels::{COLOR_LIMIT, LabelMap};
 pub use mask::Mask;

@@ -12,7 +12,6 @@ use serde::Deserialize;
 
 use super::{Config, Mapping, Network};
 use crate::Error;
-use crate::model::Model;
 use crate::progress::Progress;
 
 /// Weights by formula: element `i` of the tensor called `name` depends on name, seed and `i` alone.
@@ -118,9 +117,8 @@ impl Comparison {
 const TOLERANCE: f32 = 2e-5;
 const IMAGE_TOLERANCE: f32 = 2e-4;
 
-/// Recomputes the case in `path` on `device` and compares every tensor in it, in the file's order of names. Weights are the
-/// formula's, or those of `model`, which must have been made by it: one imported from PyTorch, say.
-pub fn verify(path: &Path, model: Option<&Model>, device: &Device) -> crate::Result<Vec<Comparison>> {
+/// Recomputes the case in `path` on `device` and compares every tensor in it, in the file's order of names.
+pub fn verify(path: &Path, device: &Device) -> crate::Result<Vec<Comparison>> {
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
     let broken = |e: &dyn std::fmt::Display| Error::format(path, format!("not a golden case: {e}"));
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| broken(&e))?;
@@ -131,11 +129,7 @@ pub fn verify(path: &Path, model: Option<&Model>, device: &Device) -> crate::Res
         .ok_or_else(|| broken(&"its metadata has no key `config`"))?;
     let config: CaseConfig = serde_json::from_str(config).map_err(|e| broken(&format!("config: {e}")))?;
     let case = candle_core::safetensors::load_buffer(&bytes, device)?;
-    let network = match model {
-        None => Network::new(&config.network(), Formula { seed: config.seed }.var_builder(device))?,
-        Some(model) if model.metadata().network == config.network() => model.network(device)?,
-        Some(_) => return Err(Error::format(path, "the model is of other sizes than this case")),
-    };
+    let network = Network::new(&config.network(), Formula { seed: config.seed }.var_builder(device))?;
     let got = recompute(&network, &case, path)?;
 
     let inputs = ["reference_rgb", "reference_labels", "shape_labels", "noise_z"];

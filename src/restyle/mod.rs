@@ -45,26 +45,13 @@ pub struct Report {
 
 /// Restyles a picture.
 ///
-/// A content with another colour profile than sRGB meets the network in sRGB; only pixels that change go through its
-/// profile, there and back. Samples where the mask is 0, and alpha, are the content's bit for bit. Where the mask is 1 they are the generator's,
+/// Samples where the mask is 0, and alpha, are the content's bit for bit. Where the mask is 1 they are the generator's,
 /// between in proportion. A class that only `target_labels` has takes the reference's style whole.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] when sizes differ, a class or strength is out of range, the style is of another model, or the
-/// content's colour profile cannot be followed; [`Error::Tensor`] when the device fails; [`Error::Cancelled`].
+/// [`Error::InvalidArgument`] when sizes differ, a class or strength is out of range, or the style is of another model;
+/// [`Error::Tensor`] when the device fails; [`Error::Cancelled`].
 pub fn restyle(network: &Network, job: &Job, progress: Progress) -> Result<(Picture, Report)> {
-    match job.content.in_srgb()? {
-        None => restyle_srgb(network, job, progress),
-        Some(srgb) => {
-            let job_in_srgb = Job { content: &srgb.picture, ..*job };
-            let (result, report) = restyle_srgb(network, &job_in_srgb, progress)?;
-            Ok((srgb.back(job.content, &result)?, report))
-        }
-    }
-}
-
-/// As [`restyle`], of a content in sRGB.
-fn restyle_srgb(network: &Network, job: &Job, progress: Progress) -> Result<(Picture, Report)> {
     let Job { content, labels, target_labels, mask, style, .. } = *job;
     check_labels("the labels", labels, "the content", content, network)?;
     if let Some(target) = target_labels {

@@ -40,10 +40,13 @@ pub fn run(args: Args) -> Result<bool> {
     let classes = model.classes();
     let content = Picture::read(&args.content)?;
     let labels = LabelMap::read(&args.labels, classes)?.upright_with(&content);
+    let srgb = content.to_srgb()?;
     let bar = Bar::new("attention");
     let (first, second) = (|done| bar.at(0.3 * done), |done| bar.at(0.3 + 0.7 * done));
     let style = match args.reference.paths() {
-        [None, None, None] => Style::extract(&network, &content, &labels, Progress::new(&first))?,
+        [None, None, None] => {
+            Style::extract(&network, srgb.as_ref().unwrap_or(&content), &labels, Progress::new(&first))?
+        }
         _ => args.reference.style(&model, &network)?,
     };
     let maps = attention(&network, &labels, &style, args.stage, Progress::new(&second))?;

@@ -148,7 +148,9 @@ impl ReferenceArgs {
         let picture = Picture::read(reference)?;
         let labels = LabelMap::read(labels, model.classes())?.upright_with(&picture);
         let bar = Bar::new(format!("reading {}", reference.display()));
-        Style::extract(network, &picture, &labels, Progress::new(&|done| bar.at(done)))
+        let srgb = picture.to_srgb()?;
+        let picture = srgb.as_ref().unwrap_or(&picture);
+        Style::extract(network, picture, &labels, Progress::new(&|done| bar.at(done)))
     }
 }
 

@@ -164,8 +164,9 @@ impl Shared {
         let target_labels = job.target_labels.as_ref().map(read_labels).transpose()?;
         let mask = job.mask.as_ref().map(Mask::read).transpose()?.map(|m| m.upright_with(&content));
         let style = styles.get(&job.reference, model, network)?;
+        let srgb = content.in_srgb()?;
         let work = Job {
-            content: &content,
+            content: srgb.as_ref().map_or(&content, |s| s.picture()),
             labels: &labels,
             target_labels: target_labels.as_ref(),
             mask: mask.as_ref(),
@@ -176,6 +177,10 @@ impl Shared {
         let name = content_path.file_name().unwrap_or_default().to_string_lossy();
         let bar = Bar::new(count.map_or(name.to_string(), |(i, n)| format!("{i}/{n} {name}")));
         let (result, report) = restyle(network, &work, Progress::new(&|done| bar.at(done)))?;
+        let result = match &srgb {
+            Some(srgb) => srgb.back(&content, &result)?,
+            None => result,
+        };
         drop(bar);
 
         let mut files = settings.files::<JobArgs>();

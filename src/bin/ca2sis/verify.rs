@@ -9,15 +9,11 @@ use crate::common::{json, say};
 pub struct Args {
     /// Golden case (.safetensors): inputs, sizes, and the tensors a right network gives
     case: PathBuf,
-    /// A model file whose weights were made by the cases' formula, such as an imported one [default: the formula itself]
-    #[arg(long, value_name = "FILE")]
-    model: Option<PathBuf>,
 }
 
 /// Whether every tensor is within its tolerance.
 pub fn run(args: Args) -> ca2sis::Result<bool> {
-    let model = args.model.as_deref().map(ca2sis::model::Model::open).transpose()?;
-    let comparisons = ca2sis::nn::golden::verify(&args.case, model.as_ref(), &candle_core::Device::Cpu)?;
+    let comparisons = ca2sis::nn::golden::verify(&args.case, &candle_core::Device::Cpu)?;
     for c in &comparisons {
         if json() {
             say!(
