@@ -9,16 +9,13 @@
 //! - [`synthesis`]: a picture from a label map alone.
 //! - [`device`]: where the network runs.
 //! - [`context`]: a device with its worker, memory limit and log, for callers from any thread.
-//! - [`progress`]: how far a long call is, and how to stop it.
-//! - [`train`]: the trainer that makes model files.
-
-pub mod context;
 //! - [`record`]: how a result was made.
 //! - [`attention`]: where the network looks for each class.
 //! - [`progress`]: how far a long call is, and how to stop it.
 //! - [`train`]: the trainer that makes model files.
 
 pub mod attention;
+pub mod context;
 pub mod device;
 pub mod error;
 pub mod image;
