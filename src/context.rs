@@ -8,10 +8,15 @@ use std::time::Instant;
 
 use candle_core::Device;
 
+use crate::attention::{AttentionMaps, attention};
 use crate::device::{self, Choice};
+use crate::image::{LabelMap, Picture, RgbImage};
 use crate::model::Model;
 use crate::nn::Network;
 use crate::progress::Progress;
+use crate::restyle::{Job, Report, restyle};
+use crate::style::Style;
+use crate::synthesis::Synthesis;
 use crate::worker::Worker;
 use crate::{Error, Result};
 
@@ -144,6 +149,15 @@ impl Context {
         result
     }
 
+    /// Refuses, as [`run`](Self::run) does, to go on inside this context's own observer or log: for callers that have work of
+    /// their own to do first.
+    ///
+    /// # Errors
+    /// [`Error::Busy`].
+    pub fn check_not_in_callback(&self) -> Result<()> {
+        self.0.worker.check_not_in_callback()
+    }
+
     /// Builds a model's network on this context's device.
     ///
     /// # Errors
@@ -205,6 +219,39 @@ impl LoadedModel {
     pub fn shares_styles_with(&self, other: &Self) -> bool {
         let (a, b) = (self.model(), other.model());
         a.is_same(b) || (a.metadata().network == b.metadata().network && a.hash() == b.hash())
+    }
+
+    /// The style of a picture of any size, as [`Style::extract`]; kept in the machine's own memory, for any context.
+    pub fn extract(&self, picture: &Picture, labels: &LabelMap, observer: Option<Observer>) -> Result<Style> {
+        self.run("style extract", observer, |network, progress| {
+            Style::extract(network, picture, labels, progress)?.to_device(&Device::Cpu)
+        })
+    }
+
+    /// Restyles a picture, as [`restyle`].
+    pub fn restyle(&self, job: &Job, observer: Option<Observer>) -> Result<(Picture, Report)> {
+        self.run("restyle", observer, |network, progress| {
+            let style = job.style.to_device(network.device())?;
+            restyle(network, &Job { style: &style, ..*job }, progress)
+        })
+    }
+
+    /// The plain picture of a label map, as [`Synthesis::run`].
+    pub fn synthesize(&self, job: &Synthesis, observer: Option<Observer>) -> Result<RgbImage> {
+        self.run("synthesize", observer, |network, progress| job.run(network, progress))
+    }
+
+    /// Where the network looks for each class, as [`attention`].
+    pub fn attention(
+        &self,
+        labels: &LabelMap,
+        style: &Style,
+        stage: Option<usize>,
+        observer: Option<Observer>,
+    ) -> Result<AttentionMaps> {
+        self.run("attention", observer, |network, progress| {
+            attention(network, labels, &style.to_device(network.device())?, stage, progress)
+        })
     }
 
     /// As [`Context::run`], with the network.

@@ -1,3 +1,4 @@
+//! Restyle photographs class by class with CA2-SIS: semantic image synthesis by class-adaptive
 //! cross-attention (Fontanini et al., arXiv 2308.16071).
 //!
 //! - [`nn`]: the network, pure tensors.
@@ -5,6 +6,7 @@
 //! - [`image`]: pixels, label maps, resampling, files.
 //! - [`style`]: how each class of a reference looks.
 //! - [`restyle`]: the job: content, labels and styles in, the restyled picture out.
+//! - [`synthesis`]: a picture from a label map alone.
 //! - [`record`]: how a result was made.
 //! - [`attention`]: where the network looks for each class.
 //! - [`device`]: where the network runs.
@@ -26,6 +28,7 @@ pub mod progress;
 pub mod record;
 pub mod restyle;
 pub mod style;
+pub mod synthesis;
 pub mod train;
 
 mod capi;

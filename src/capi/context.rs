@@ -109,7 +109,10 @@ unsafe fn log(options: &ca2_context_options) -> Result<Option<crate::context::Lo
 /// Pointers are NULL or what their types say.
 #[unsafe(no_mangle)]
 #[must_use]
-pub unsafe extern "C" fn ca2_context_device(context: *const ca2_context, info: *mut ca2_device_info) -> ca2_status {
+pub unsafe extern "C" fn ca2_context_device(
+    context: *const ca2_context,
+    info: *mut ca2_device_info,
+) -> ca2_status {
     guard(|| {
         // SAFETY: as this function's documentation asks.
         let context = unsafe { Handle::borrow(context, "context")? };

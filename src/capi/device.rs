@@ -47,14 +47,16 @@ unsafe impl Sized1 for ca2_device_info {
 
 pub(super) fn choice(device: u32, number: u32) -> Result<Choice> {
     match device {
-        CA2_DEVICE_AUTO | CA2_DEVICE_CPU if number != 0 => {
-            Err(Error::invalid(format!("device_number is {number}: only CUDA and Metal devices have numbers")))
-        }
+        CA2_DEVICE_AUTO | CA2_DEVICE_CPU if number != 0 => Err(Error::invalid(format!(
+            "device_number is {number}: only CUDA and Metal devices have numbers"
+        ))),
         CA2_DEVICE_AUTO => Ok(Choice::Auto),
         CA2_DEVICE_CPU => Ok(Choice::Cpu),
         CA2_DEVICE_CUDA => Ok(Choice::Cuda(number as usize)),
         CA2_DEVICE_METAL => Ok(Choice::Metal(number as usize)),
-        other => Err(Error::unsupported(format!("device is {other}: this version knows CA2_DEVICE_* 0 to 3"))),
+        other => {
+            Err(Error::unsupported(format!("device is {other}: this version knows CA2_DEVICE_* 0 to 3")))
+        }
     }
 }
 
@@ -76,7 +78,11 @@ pub(super) struct Device {
 
 impl Device {
     pub fn new(info: &Info) -> Self {
-        Self { name: text(&info.name), unavailable: info.unavailable.as_deref().map(text), info: info.clone() }
+        Self {
+            name: text(&info.name),
+            unavailable: info.unavailable.as_deref().map(text),
+            info: info.clone(),
+        }
     }
 
     pub fn to_c(&self) -> ca2_device_info {

@@ -180,7 +180,10 @@ pub unsafe extern "C" fn ca2_model_open_memory(
 /// Pointers are NULL or what their types say.
 #[unsafe(no_mangle)]
 #[must_use]
-pub unsafe extern "C" fn ca2_model_open_default(context: *const ca2_context, out: *mut *mut ca2_model) -> ca2_status {
+pub unsafe extern "C" fn ca2_model_open_default(
+    context: *const ca2_context,
+    out: *mut *mut ca2_model,
+) -> ca2_status {
     // SAFETY: as this function's documentation asks.
     unsafe { open(context, out, Model::embedded) }
 }
@@ -193,7 +196,10 @@ pub unsafe extern "C" fn ca2_model_open_default(context: *const ca2_context, out
 /// Pointers are NULL or what their types say.
 #[unsafe(no_mangle)]
 #[must_use]
-pub unsafe extern "C" fn ca2_model_get_info(model: *const ca2_model, info: *mut ca2_model_info) -> ca2_status {
+pub unsafe extern "C" fn ca2_model_get_info(
+    model: *const ca2_model,
+    info: *mut ca2_model_info,
+) -> ca2_status {
     guard(|| {
         // SAFETY: as this function's documentation asks.
         let model = unsafe { ca2_model::borrow(model, "model")? };
@@ -236,7 +242,8 @@ pub unsafe extern "C" fn ca2_model_get_class(
         let model = unsafe { ca2_model::borrow(model, "model")? };
         // SAFETY: as this function's documentation asks.
         unsafe { check_sized(info, "info")? };
-        let class = model.classes.get(index as usize).ok_or_else(|| beyond(model, "index", index))?;
+        let class =
+            model.classes.get(index as usize).ok_or_else(|| beyond("index", index, model.classes.len()))?;
         let [r, g, b] = class.color;
         let value = ca2_class_info {
             struct_size: size_of::<ca2_class_info>(),
@@ -251,8 +258,8 @@ pub unsafe extern "C" fn ca2_model_get_class(
     })
 }
 
-pub(super) fn beyond(model: &ca2_model, name: &str, index: u32) -> Error {
-    Error::invalid(format!("{name} is {index}, but the model has classes 0 to {}", model.classes.len() - 1))
+pub(super) fn beyond(name: &str, index: u32, classes: usize) -> Error {
+    Error::invalid(format!("{name} is {index}, but the model has classes 0 to {}", classes - 1))
 }
 
 /// The index of the class of that name, exactly as written, in `*index`.
@@ -299,8 +306,10 @@ pub unsafe extern "C" fn ca2_model_fingerprint(
 ) -> ca2_status {
     guard(|| {
         // SAFETY: as this function's documentation asks.
-        let (model, out) =
-            unsafe { (ca2_model::borrow(model, "model")?, out_value(fingerprint, "fingerprint")?) };
+        let out = unsafe { out_value(fingerprint, "fingerprint")? };
+        *out = ptr::null();
+        // SAFETY: as this function's documentation asks.
+        let model = unsafe { ca2_model::borrow(model, "model")? };
         *out = model.fingerprint.get_or_init(|| text(model.loaded.model().hash())).as_ptr();
         Ok(())
     })

@@ -6,7 +6,7 @@ use std::ptr;
 use super::callback::{ca2_progress_fn, observed};
 use super::guard::guard;
 use super::handle::{self, Handle, Sized1, array, out_handle, out_value, read_options};
-use super::image::{ca2_image_view, ca2_label_view, labels, picture};
+use super::image::{Input, ca2_image_view, ca2_label_view, labels};
 use super::model::{beyond, ca2_model};
 use super::status::ca2_status;
 use crate::context::LoadedModel;
@@ -84,8 +84,8 @@ pub unsafe extern "C" fn ca2_style_extract(
             let model = ca2_model::borrow(model, "model")?;
             let options = read_options(options, "options")?;
             let loaded = &model.loaded;
-            loaded.check_not_in_callback()?;
-            let reference = picture(reference, "reference")?;
+            loaded.context().check_not_in_callback()?;
+            let reference = Input::new(reference, "reference")?.picture()?;
             let labels = self::labels(labels, "labels", loaded.model())?;
             let style = observed(options.progress, options.progress_data, |observer| {
                 loaded.extract(&reference, &labels, observer)
@@ -152,7 +152,11 @@ pub unsafe extern "C" fn ca2_style_mix(
 /// Pointers are NULL or what their types say.
 #[unsafe(no_mangle)]
 #[must_use]
-pub unsafe extern "C" fn ca2_style_has_class(style: *const ca2_style, index: u32, present: *mut u32) -> ca2_status {
+pub unsafe extern "C" fn ca2_style_has_class(
+    style: *const ca2_style,
+    index: u32,
+    present: *mut u32,
+) -> ca2_status {
     guard(|| {
         // SAFETY: as this function's documentation asks.
         let (style, present) =

@@ -1,0 +1,109 @@
+//! Where the network looks for each class.
+
+use std::ffi::c_void;
+
+use super::callback::{ca2_progress_fn, observed};
+use super::guard::guard;
+use super::handle::{Handle, Sized1, array, read_options};
+use super::image::{Output, ca2_image_view_mut, ca2_label_view, label_layout, labels};
+use super::model::ca2_model;
+use super::status::ca2_status;
+use super::style::ca2_style;
+use crate::Error;
+
+/// Which attention to show. All zero is the default: the mean of all stages.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct ca2_attention_options {
+    /// Size of this struct, as CA2_ATTENTION_OPTIONS_INIT sets it.
+    pub struct_size: usize,
+    /// 0 for the mean of all stages; s for stage s alone, 1 the coarsest, up to the model's stage_count.
+    pub stage: u32,
+    /// Always 0.
+    pub reserved: u32,
+    /// Told how far it is; may be NULL.
+    pub progress: ca2_progress_fn,
+    /// Handed to `progress`.
+    pub progress_data: *mut c_void,
+}
+
+// SAFETY: repr(C), begins with struct_size, and is numbers and pointers.
+unsafe impl Sized1 for ca2_attention_options {
+    const NAME: &'static str = "ca2_attention_options";
+    const FIRST: usize = 32;
+}
+
+/// How much each pixel attends to each class while the network makes the picture of `labels` in `style`: the sigmoid of the
+/// cross-attention logits averaged over heads, 0 black to 1 white, not a light value whatever the view's transfer.
+///
+/// `maps` points to `map_count` views, as many as the model has classes; the map of class i is resampled to the size of
+/// maps[i], which should have the label map's aspect. A view whose data is NULL is passed over. Alpha is set to opaque. All
+/// memory is borrowed for the call; outputs are untouched unless it returns CA2_OK, and must not overlap each other or the
+/// labels. `options` may be NULL. Any thread; blocks until the context's earlier work and this are done.
+/// Errors: CA2_INVALID_ARGUMENT, CA2_UNSUPPORTED, CA2_DEVICE, CA2_CANCELLED, CA2_BUSY. Since 0.1.
+///
+/// # Safety
+/// Pointers are NULL or what their types say; views tell the truth about their memory.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn ca2_attention(
+    model: *const ca2_model,
+    labels: *const ca2_label_view,
+    style: *const ca2_style,
+    options: *const ca2_attention_options,
+    maps: *const ca2_image_view_mut,
+    map_count: usize,
+) -> ca2_status {
+    guard(|| {
+        // SAFETY: as this function's documentation asks, in this whole body.
+        unsafe {
+            let model = ca2_model::borrow(model, "model")?;
+            let style = ca2_style::borrow(style, "style")?.of(model, "style")?;
+            let options = read_options(options, "options")?;
+            let loaded = &model.loaded;
+            loaded.context().check_not_in_callback()?;
+            if options.reserved != 0 {
+                return Err(Error::unsupported(format!("options: reserved is {}, not 0", options.reserved)));
+            }
+            let classes = loaded.model().classes().len();
+            if map_count != classes {
+                return Err(Error::invalid(format!(
+                    "map_count is {map_count}, but the model has {classes} classes"
+                )));
+            }
+            let views = array(maps, map_count, "maps")?;
+            let label_bytes = label_layout(labels, "labels")?;
+            let mut outputs: Vec<(usize, Output)> = Vec::new();
+            for (class, view) in views.iter().enumerate().filter(|(_, view)| !view.data.is_null()) {
+                let name = format!("maps[{class}]");
+                let output = Output::new(view, &name)?;
+                output.must_not_overlap(label_bytes, "labels")?;
+                for (other, earlier) in &outputs {
+                    output.must_not_overlap(earlier.layout(), &format!("maps[{other}]"))?;
+                }
+                outputs.push((class, output));
+            }
+            let map = self::labels(labels, "labels", loaded.model())?;
+            let stage = options.stage.checked_sub(1).map(|stage| stage as usize);
+            let stages = loaded.model().metadata().network.stages.len();
+            if stage.is_some_and(|stage| stage >= stages) {
+                return Err(Error::invalid(format!(
+                    "options: stage is {}, but the model has stages 1 to {stages}",
+                    options.stage
+                )));
+            }
+            let mut attention = observed(options.progress, options.progress_data, |observer| {
+                loaded.attention(&map, style, stage, observer)
+            })?;
+            for (class, output) in &mut outputs {
+                let image = &mut attention.classes[*class];
+                output.write_values(std::mem::replace(
+                    image,
+                    crate::image::RgbImage { width: 1, height: 1, pixels: vec![0.0; 3] },
+                ));
+            }
+            Ok(())
+        }
+    })
+}

@@ -1,0 +1,102 @@
+//! Pictures of label maps alone.
+
+use std::ffi::c_void;
+
+use super::callback::{ca2_progress_fn, observed};
+use super::guard::guard;
+use super::handle::{Handle, Sized1, read_options};
+use super::image::{Output, ca2_image_view_mut, ca2_label_view, label_layout, labels};
+use super::model::ca2_model;
+use super::status::ca2_status;
+use super::style::ca2_style;
+use crate::Error;
+use crate::synthesis::{Look, Synthesis};
+
+/// How to synthesise. All zero is the default.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct ca2_synthesize_options {
+    /// Size of this struct, as CA2_SYNTHESIZE_OPTIONS_INIT sets it.
+    pub struct_size: usize,
+    /// Seed of the noise, when there is no style: the same seed gives the same look on the same device.
+    pub seed: u64,
+    /// Another layout of the same size, towards which `morph` moves the shapes; may be NULL.
+    pub target_labels: *const ca2_label_view,
+    /// How far the shapes have moved to `target_labels`: 0 not at all, 1 whole.
+    pub morph: f32,
+    /// Always 0.
+    pub reserved: u32,
+    /// Told how far it is; may be NULL.
+    pub progress: ca2_progress_fn,
+    /// Handed to `progress`.
+    pub progress_data: *mut c_void,
+}
+
+// SAFETY: repr(C), begins with struct_size, and is numbers and pointers.
+unsafe impl Sized1 for ca2_synthesize_options {
+    const NAME: &'static str = "ca2_synthesize_options";
+    const FIRST: usize = 48;
+}
+
+/// The picture that the network makes of a label map in a style, or out of noise when `style` is NULL, written to `output`.
+///
+/// The network's picture has the model's resolution on the map's longer side; it is resampled to `output`'s size, which
+/// should have the map's aspect. Alpha of `output` is set to opaque. `style` NULL needs a model with a noise mapping
+/// (noise_width above 0), else CA2_UNSUPPORTED. All memory is borrowed for the call; `output` is untouched unless it returns
+/// CA2_OK, and must not overlap a label map. `options` may be NULL. Any thread; blocks until the context's earlier work and
+/// this are done. Errors: CA2_INVALID_ARGUMENT, also for labels beyond the model's classes and for a style of another model;
+/// CA2_UNSUPPORTED; CA2_DEVICE; CA2_CANCELLED; CA2_BUSY. Since 0.1.
+///
+/// # Safety
+/// Pointers are NULL or what their types say; views tell the truth about their memory.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn ca2_synthesize(
+    model: *const ca2_model,
+    labels: *const ca2_label_view,
+    style: *const ca2_style,
+    options: *const ca2_synthesize_options,
+    output: *const ca2_image_view_mut,
+) -> ca2_status {
+    guard(|| {
+        // SAFETY: as this function's documentation asks, in this whole body.
+        unsafe {
+            let model = ca2_model::borrow(model, "model")?;
+            let options = read_options(options, "options")?;
+            let loaded = &model.loaded;
+            loaded.context().check_not_in_callback()?;
+            if options.reserved != 0 {
+                return Err(Error::unsupported(format!("options: reserved is {}, not 0", options.reserved)));
+            }
+            let mut output = Output::new(output, "output")?;
+            output.must_not_overlap(label_layout(labels, "labels")?, "labels")?;
+            let map = self::labels(labels, "labels", loaded.model())?;
+            let target = match options.target_labels.is_null() {
+                true if options.morph != 0.0 => {
+                    return Err(Error::invalid(format!(
+                        "options: morph is {}, but there are no target_labels to move to",
+                        options.morph
+                    )));
+                }
+                true => None,
+                false => {
+                    let name = "options: target_labels";
+                    output.must_not_overlap(label_layout(options.target_labels, name)?, name)?;
+                    Some((self::labels(options.target_labels, name, loaded.model())?, options.morph))
+                }
+            };
+            let look = match style.is_null() {
+                true => Look::Noise(options.seed),
+                false => Look::Style(ca2_style::borrow(style, "style")?.of(model, "style")?),
+            };
+            let morph = target.as_ref().map(|(map, share)| (map, *share));
+            let job = Synthesis { labels: &map, morph, look };
+            let image = observed(options.progress, options.progress_data, |observer| {
+                loaded.synthesize(&job, observer)
+            })?;
+            output.write_rgb(image);
+            Ok(())
+        }
+    })
+}

@@ -1,0 +1,105 @@
+//! Pictures of label maps alone: the plain output of the generator, in a style or out of noise, also between two layouts.
+
+use candle_core::{Device, Tensor};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::image::{LabelMap, RgbImage};
+use crate::nn::Network;
+use crate::progress::Progress;
+use crate::restyle::{Bounds, Window};
+use crate::style::{Style, check_classes};
+use crate::{Error, Result};
+
+/// Where the look comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum Look<'a> {
+    /// A reference's.
+    Style(&'a Style),
+    /// The noise mapping's, from normal values drawn with this seed: the same seed gives the same look.
+    Noise(u64),
+}
+
+/// What to make a picture of.
+#[derive(Clone, Copy, Debug)]
+pub struct Synthesis<'a> {
+    pub labels: &'a LabelMap,
+    /// Another layout of the same size, and how far the shapes have moved to it, 0 to 1.
+    pub morph: Option<(&'a LabelMap, f32)>,
+    pub look: Look<'a>,
+}
+
+impl Synthesis<'_> {
+    /// Makes the picture, at the model's scale: the longer side of the map is as long as the model's resolution.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when a map has a class that the network does not have, the second has another size, the
+    /// morph is not 0 to 1, or the style is of another model; [`Error::Unsupported`] for noise where the model has no
+    /// mapping; [`Error::Tensor`] when the device fails; [`Error::Cancelled`].
+    pub fn run(&self, network: &Network, progress: Progress) -> Result<RgbImage> {
+        let (config, device) = (network.config(), network.device());
+        let labels = self.labels;
+        check_classes("the labels", labels, network)?;
+        let (width, height) = (labels.width(), labels.height());
+        let window = Window::whole(width, height);
+        let seen = window.labels(labels, config.resolution);
+        let mut shown = seen.counts();
+        let code = |map: &LabelMap| -> Result<Tensor> {
+            Ok(network.encode_mask(&map.to_tensor(config.classes, device)?)?)
+        };
+        let mut shape = code(&seen)?;
+        if let Some((target, share)) = self.morph {
+            check_classes("the target labels", target, network)?;
+            if (target.width(), target.height()) != (width, height) {
+                return Err(Error::invalid(format!(
+                    "the target labels are {} x {} pixels, but the labels are {width} x {height}: make them the same size",
+                    target.width(),
+                    target.height()
+                )));
+            }
+            if !(0.0..=1.0).contains(&share) {
+                return Err(Error::invalid(format!("the morph is {share}, not 0 to 1")));
+            }
+            let target = window.labels(target, config.resolution);
+            // The embedding is linear, so that the mean of two codes is a shape between.
+            let share = f64::from(share);
+            shape = ((shape * (1.0 - share))? + (code(&target)? * share)?)?;
+            let both = shown.iter_mut().zip(target.counts());
+            both.for_each(|(n, more)| *n += if share > 0.0 { more } else { 0 });
+        }
+        progress.at(0.05)?;
+        let codes = match self.look {
+            Look::Style(style) => {
+                style.check(network)?;
+                style.to_device(device)?.codes().unsqueeze(0)?
+            }
+            Look::Noise(seed) => {
+                let codes = noise_codes(network, seed)?;
+                // As published: on this path alone, classes that are not shown have no code.
+                let keep = shown[..config.classes].iter().map(|&n| if n > 0 { 1.0 } else { 0.0 });
+                let keep = Tensor::from_vec(keep.collect::<Vec<f32>>(), (1, config.classes, 1), device)?;
+                codes.broadcast_mul(&keep)?
+            }
+        };
+        let image = RgbImage::from_tensor(&network.generate(&shape, &codes, progress.part(0.1, 1.0))?)?;
+        let bounds = Bounds { left: 0, top: 0, right: width, bottom: height };
+        let size = (window.shown(width, config.resolution), window.shown(height, config.resolution));
+        Ok(window.back(&image, bounds, size).into_image())
+    }
+}
+
+/// Styles of every class from a seed, `(1, classes, style width)`.
+fn noise_codes(network: &Network, seed: u64) -> Result<Tensor> {
+    let Some(mapping) = network.config().mapping else {
+        return Err(Error::unsupported("this model has no noise mapping: synthesise in a style"));
+    };
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    // Box-Muller; 1 - u is never 0.
+    let mut normal = || {
+        let (u, v): (f64, f64) = (rng.random(), rng.random());
+        ((-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32
+    };
+    let z: Vec<f32> = (0..mapping.latent).map(|_| normal()).collect();
+    let z = Tensor::from_vec(z, (1, mapping.latent), &Device::Cpu)?.to_device(network.device())?;
+    Ok(network.map_noise(&z)?)
+}
