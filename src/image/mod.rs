@@ -8,9 +8,12 @@ mod metadata;
 mod picture;
 pub(crate) mod resample;
 mod tiff;
+mod transfer;
+pub mod view;
 
 pub(crate) use file::RECORD_KEYWORD;
 pub use labels::{COLOR_LIMIT, LabelMap};
 pub use mask::Mask;
 pub use metadata::{Metadata, Orientation, Resolution};
 pub use picture::{Picture, RgbImage, Samples};
+pub use view::{Channels, Layout, SampleType, Transfer, View, ViewMut};

@@ -147,6 +147,12 @@ static void nulls(const char *path) {
     SAYS("style");
     EXPECT(bad, ca2_restyle(model, &content, &map, style, NULL, NULL, NULL));
     SAYS("output");
+    uint64_t needed;
+    EXPECT(bad, ca2_restyle_plan(NULL, &content, &map, style, NULL, 0, &needed));
+    EXPECT(bad, ca2_restyle_plan(model, NULL, &map, style, NULL, 0, &needed));
+    EXPECT(bad, ca2_restyle_plan(model, &content, NULL, style, NULL, 0, &needed));
+    EXPECT(bad, ca2_restyle_plan(model, &content, &map, NULL, NULL, 0, &needed));
+    EXPECT(bad, ca2_restyle_plan(model, &content, &map, style, NULL, 0, NULL));
     EXPECT(bad, ca2_synthesize(NULL, &map, style, NULL, &output));
     EXPECT(bad, ca2_synthesize(model, NULL, style, NULL, &output));
     EXPECT(bad, ca2_synthesize(model, &map, style, NULL, NULL));
@@ -283,6 +289,18 @@ static void codes(void) {
         EXPECT(CA2_INVALID_ARGUMENT, restyle(&job));
     }
     job.strength = 1.0f;
+    for (size_t i = 0; i < sizeof wild / sizeof *wild; i++) {
+        job.coupling = wild[i];
+        EXPECT(CA2_INVALID_ARGUMENT, restyle(&job));
+        SAYS("coupling");
+    }
+    job.coupling = 0.0f;
+    job.morph = 0.5f; /* without its bit */
+    EXPECT(CA2_INVALID_ARGUMENT, restyle(&job));
+    job.morph = 0.0f;
+    uint64_t needed = 7;
+    EXPECT(CA2_UNSUPPORTED, ca2_restyle_plan(model, &content, &map, style, &job, 2, &needed));
+    CHECK(needed == 7);
     ca2_class_strength classes[] = {{0, 1.0f}, {3, 1.0f}};
     job.class_count = 2;
     EXPECT(CA2_INVALID_ARGUMENT, restyle(&job)); /* classes is NULL */
@@ -356,6 +374,13 @@ static void views(void) {
         EXPECT(CA2_INVALID_ARGUMENT, restyle(NULL));
         content = kept;
     }
+
+    /* An output with its rows in each other: columns one after another. */
+    output.row_stride = 3;
+    output.pixel_stride = 3 * H;
+    EXPECT(CA2_INVALID_ARGUMENT, restyle(NULL));
+    SAYS("output");
+    output = kept_output;
 
     /* Sizes and forms that do not fit each other. */
     map.width--;
@@ -954,6 +979,42 @@ static void information(void) {
     reset();
 }
 
+/* A limit is planned before anything runs: what the plan says is enough, a byte less is not. */
+static void memory(void) {
+    uint64_t needed = 0, in_place = 0;
+    EXPECT(CA2_OK, ca2_restyle_plan(model, &content, &map, style, NULL, 0, &needed));
+    EXPECT(CA2_OK, ca2_restyle_plan(model, &content, &map, style, NULL, 1, &in_place));
+    CHECK(needed > 0 && in_place == needed + sizeof pixels);
+    for (uint64_t less = 0; less <= 1; less++) {
+        ca2_context_options options = CA2_CONTEXT_OPTIONS_INIT;
+        options.device = CA2_DEVICE_CPU;
+        options.threads = 1;
+        options.memory_limit = needed - less;
+        ca2_context *c = NULL;
+        ca2_model *m = NULL;
+        EXPECT(CA2_OK, ca2_context_create(&options, &c));
+        EXPECT(CA2_OK, ca2_model_open(c, model_path, &m));
+        const ca2_status status = ca2_restyle(m, &content, &map, style, NULL, &output, NULL);
+        CHECK(status == (less == 1 ? CA2_MEMORY_LIMIT : CA2_OK) && untouched() == (less == 1));
+        reset();
+        ca2_model_release(m);
+        ca2_context_release(c);
+        options.memory_limit = 1000;
+        EXPECT(CA2_OK, ca2_context_create(&options, &c));
+        EXPECT(CA2_OK, ca2_model_open(c, model_path, &m));
+        ca2_style *s = NULL;
+        EXPECT(CA2_MEMORY_LIMIT, ca2_style_extract(m, &content, &map, NULL, &s));
+        SAYS("1000");
+        EXPECT(CA2_MEMORY_LIMIT, ca2_synthesize(m, &map, style, NULL, &output));
+        ca2_image_view_mut maps[3];
+        memset(maps, 0, sizeof maps);
+        EXPECT(CA2_MEMORY_LIMIT, ca2_attention(m, &map, style, NULL, maps, 3));
+        ca2_model_release(m);
+        ca2_context_release(c);
+    }
+    CHECK(untouched());
+}
+
 int main(int count, char **arguments) {
     if (count != 4) {
         fputs("misuse MODEL OTHER_MODEL FOLDER\n", stderr);
@@ -993,6 +1054,7 @@ int main(int count, char **arguments) {
         styles(arguments[3], strange);
         synthesis(strange);
         information();
+        memory();
     }
     ca2_context_release(context);
     ca2_model_release(strange);

@@ -43,7 +43,10 @@ pub fn run(args: Args) -> Result<bool> {
     let bar = Bar::new("attention");
     let (first, second) = (|done| bar.at(0.3 * done), |done| bar.at(0.3 + 0.7 * done));
     let style = match args.reference.paths() {
-        [None, None] => Style::extract(&network, &content, &labels, Progress::new(&first))?,
+        [None, None] => {
+            let content = content.to_srgb()?.unwrap_or(content);
+            Style::extract(&network, &content, &labels, Progress::new(&first))?
+        }
         _ => args.reference.style(&model, &network)?,
     };
     let maps = attention(&network, &labels, &style, args.stage, Progress::new(&second))?;

@@ -4,12 +4,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use ca2sis::device::Choice;
-use ca2sis::image::{LabelMap, Mask, Picture};
+use ca2sis::image::{LabelMap, Mask, Picture, View};
 use ca2sis::model::{Class, Model};
 use ca2sis::nn::Network;
 use ca2sis::progress::Progress;
 use ca2sis::record::{DigitalSource, ModelId, Record};
-use ca2sis::restyle::{Job, restyle};
+use ca2sis::restyle::{Job, Method, Options, restyle_picture};
 use ca2sis::{Error, Result};
 use clap::ArgMatches;
 
@@ -165,17 +165,15 @@ impl Shared {
         let mask = job.mask.as_ref().map(Mask::read).transpose()?.map(|m| m.upright_with(&content));
         let style = styles.get(&job.reference, model, network)?;
         let work = Job {
-            content: &content,
-            labels: &labels,
             target_labels: target_labels.as_ref(),
-            mask: mask.as_ref(),
-            style: &style,
+            mask: mask.as_ref().map(View::from),
             classes: &classes,
-            strength: job.strength,
+            options: Options { strength: job.strength, ..Options::default() },
+            ..Job::new(&content, &labels, Method::Network { network, style: &style })
         };
         let name = content_path.file_name().unwrap_or_default().to_string_lossy();
         let bar = Bar::new(count.map_or(name.to_string(), |(i, n)| format!("{i}/{n} {name}")));
-        let (result, report) = restyle(network, &work, Progress::new(&|done| bar.at(done)))?;
+        let (result, report) = restyle_picture(&content, &work, Progress::new(&|done| bar.at(done)))?;
         drop(bar);
 
         let mut files = settings.files::<JobArgs>();
