@@ -27,7 +27,7 @@ pub fn attention(
     stage: Option<usize>,
     progress: Progress,
 ) -> Result<AttentionMaps> {
-    check_classes("the labels", labels, network)?;
+    check_classes("the labels", labels, network.config().classes)?;
     style.check(network)?;
     let (config, device) = (network.config(), network.device());
     let stages = config.stages.len();

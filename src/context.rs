@@ -10,11 +10,11 @@ use candle_core::Device;
 
 use crate::attention::{AttentionMaps, attention};
 use crate::device::{self, Choice};
-use crate::image::{LabelMap, Picture, RgbImage};
+use crate::image::{LabelMap, RgbImage, View};
 use crate::model::Model;
 use crate::nn::Network;
 use crate::progress::Progress;
-use crate::restyle::{Job, Report, restyle};
+use crate::restyle::network_bytes;
 use crate::style::Style;
 use crate::synthesis::Synthesis;
 use crate::worker::Worker;
@@ -222,22 +222,33 @@ impl LoadedModel {
     }
 
     /// The style of a picture of any size, as [`Style::extract`]; kept in the machine's own memory, for any context.
-    pub fn extract(&self, picture: &Picture, labels: &LabelMap, observer: Option<Observer>) -> Result<Style> {
+    pub fn extract(&self, picture: View, labels: &LabelMap, observer: Option<Observer>) -> Result<Style> {
+        self.check_memory(0)?;
         self.run("style extract", observer, |network, progress| {
             Style::extract(network, picture, labels, progress)?.to_device(&Device::Cpu)
         })
     }
 
-    /// Restyles a picture, as [`restyle`].
-    pub fn restyle(&self, job: &Job, observer: Option<Observer>) -> Result<(Picture, Report)> {
-        self.run("restyle", observer, |network, progress| {
-            let style = job.style.to_device(network.device())?;
-            restyle(network, &Job { style: &style, ..*job }, progress)
-        })
+    /// Refuses work on the network that needs more memory than the context allows, `beside` bytes included.
+    ///
+    /// # Errors
+    /// [`Error::MemoryLimit`].
+    pub fn check_memory(&self, beside: u64) -> Result<()> {
+        let needed = network_bytes(&self.model().metadata().network).saturating_add(beside);
+        match self.context().memory_limit() {
+            Some(limit) if needed > limit => Err(Error::MemoryLimit { needed, limit }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The network; its tensors are the device's, so work with them through [`run`](Self::run).
+    pub(crate) fn network(&self) -> &Network {
+        &self.0.network
     }
 
     /// The plain picture of a label map, as [`Synthesis::run`].
     pub fn synthesize(&self, job: &Synthesis, observer: Option<Observer>) -> Result<RgbImage> {
+        self.check_memory(0)?;
         self.run("synthesize", observer, |network, progress| job.run(network, progress))
     }
 
@@ -249,6 +260,8 @@ impl LoadedModel {
         stage: Option<usize>,
         observer: Option<Observer>,
     ) -> Result<AttentionMaps> {
+        let pixels = labels.width() as u64 * labels.height() as u64;
+        self.check_memory(pixels * 12 * self.model().classes().len() as u64)?;
         self.run("attention", observer, |network, progress| {
             attention(network, labels, &style.to_device(network.device())?, stage, progress)
         })

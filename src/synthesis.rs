@@ -39,7 +39,7 @@ impl Synthesis<'_> {
     pub fn run(&self, network: &Network, progress: Progress) -> Result<RgbImage> {
         let (config, device) = (network.config(), network.device());
         let labels = self.labels;
-        check_classes("the labels", labels, network)?;
+        check_classes("the labels", labels, network.config().classes)?;
         let (width, height) = (labels.width(), labels.height());
         let window = Window::whole(width, height);
         let seen = window.labels(labels, config.resolution);
@@ -49,7 +49,7 @@ impl Synthesis<'_> {
         };
         let mut shape = code(&seen)?;
         if let Some((target, share)) = self.morph {
-            check_classes("the target labels", target, network)?;
+            check_classes("the target labels", target, network.config().classes)?;
             if (target.width(), target.height()) != (width, height) {
                 return Err(Error::invalid(format!(
                     "the target labels are {} x {} pixels, but the labels are {width} x {height}: make them the same size",

@@ -80,7 +80,7 @@ pub unsafe extern "C" fn ca2_attention(
                 let output = Output::new(view, &name)?;
                 output.must_not_overlap(label_bytes, "labels")?;
                 for (other, earlier) in &outputs {
-                    output.must_not_overlap(earlier.layout(), &format!("maps[{other}]"))?;
+                    output.must_not_overlap(earlier.bytes(), &format!("maps[{other}]"))?;
                 }
                 outputs.push((class, output));
             }
@@ -98,10 +98,8 @@ pub unsafe extern "C" fn ca2_attention(
             })?;
             for (class, output) in &mut outputs {
                 let image = &mut attention.classes[*class];
-                output.write_values(std::mem::replace(
-                    image,
-                    crate::image::RgbImage { width: 1, height: 1, pixels: vec![0.0; 3] },
-                ));
+                let none = crate::image::RgbImage { width: 0, height: 0, pixels: Vec::new() };
+                output.write_values(std::mem::replace(image, none))?;
             }
             Ok(())
         }

@@ -2,10 +2,8 @@
 
 use std::ffi::c_void;
 
-use half::f16;
-
 use super::handle::null;
-use crate::image::{LabelMap, Picture, RgbImage, Samples};
+use crate::image::{self, Channels, LabelMap, RgbImage, SampleType, Transfer, View, ViewMut};
 use crate::model::Model;
 use crate::{Error, Result};
 
@@ -232,25 +230,33 @@ impl Layout {
     }
 }
 
-fn pixel_bytes(name: &str, format: u32) -> Result<u32> {
-    match format {
-        CA2_PIXEL_GRAY_U8 => Ok(1),
-        CA2_PIXEL_GRAY_ALPHA_U8 | CA2_PIXEL_GRAY_U16 | CA2_PIXEL_GRAY_F16 => Ok(2),
-        CA2_PIXEL_RGB_U8 => Ok(3),
-        CA2_PIXEL_RGBA_U8 | CA2_PIXEL_GRAY_ALPHA_U16 | CA2_PIXEL_GRAY_ALPHA_F16 | CA2_PIXEL_GRAY_F32 => Ok(4),
-        CA2_PIXEL_RGB_U16 | CA2_PIXEL_RGB_F16 => Ok(6),
-        CA2_PIXEL_RGBA_U16 | CA2_PIXEL_RGBA_F16 | CA2_PIXEL_GRAY_ALPHA_F32 => Ok(8),
-        CA2_PIXEL_RGB_F32 => Ok(12),
-        CA2_PIXEL_RGBA_F32 => Ok(16),
-        other => Err(Error::unsupported(format!("{name}: format is {other:#x}, which is no CA2_PIXEL_*"))),
-    }
+fn form(name: &str, format: u32) -> Result<(SampleType, Channels)> {
+    Ok(match format {
+        CA2_PIXEL_GRAY_U8 => (SampleType::U8, Channels::Gray),
+        CA2_PIXEL_GRAY_ALPHA_U8 => (SampleType::U8, Channels::GrayAlpha),
+        CA2_PIXEL_RGB_U8 => (SampleType::U8, Channels::Rgb),
+        CA2_PIXEL_RGBA_U8 => (SampleType::U8, Channels::Rgba),
+        CA2_PIXEL_GRAY_U16 => (SampleType::U16, Channels::Gray),
+        CA2_PIXEL_GRAY_ALPHA_U16 => (SampleType::U16, Channels::GrayAlpha),
+        CA2_PIXEL_RGB_U16 => (SampleType::U16, Channels::Rgb),
+        CA2_PIXEL_RGBA_U16 => (SampleType::U16, Channels::Rgba),
+        CA2_PIXEL_GRAY_F16 => (SampleType::F16, Channels::Gray),
+        CA2_PIXEL_GRAY_ALPHA_F16 => (SampleType::F16, Channels::GrayAlpha),
+        CA2_PIXEL_RGB_F16 => (SampleType::F16, Channels::Rgb),
+        CA2_PIXEL_RGBA_F16 => (SampleType::F16, Channels::Rgba),
+        CA2_PIXEL_GRAY_F32 => (SampleType::F32, Channels::Gray),
+        CA2_PIXEL_GRAY_ALPHA_F32 => (SampleType::F32, Channels::GrayAlpha),
+        CA2_PIXEL_RGB_F32 => (SampleType::F32, Channels::Rgb),
+        CA2_PIXEL_RGBA_F32 => (SampleType::F32, Channels::Rgba),
+        other => return Err(Error::unsupported(format!("{name}: format is {other:#x}, which is no CA2_PIXEL_*"))),
+    })
 }
 
 /// A frozen struct of the caller's, by value.
 ///
 /// # Safety
 /// `view` is NULL or a view.
-pub(super) unsafe fn frozen<T: Copy>(view: *const T, name: &str) -> Result<T> {
+unsafe fn frozen<T: Copy>(view: *const T, name: &str) -> Result<T> {
     if view.is_null() {
         return Err(null(name));
     }
@@ -315,18 +321,11 @@ pub(super) unsafe fn labels(view: *const ca2_label_view, name: &str, model: &Mod
     map.map_err(|e| Error::invalid(format!("{name}: {e}")))
 }
 
-fn is_linear(name: &str, transfer: u32) -> Result<bool> {
-    match transfer {
-        CA2_TRANSFER_SRGB => Ok(false),
-        CA2_TRANSFER_LINEAR => Ok(true),
-        other => Err(Error::unsupported(format!("{name}: transfer is {other}, which is no CA2_TRANSFER_*"))),
-    }
-}
-
 /// A picture of the caller's.
 pub(super) struct Input {
     view: ca2_image_view,
-    layout: Layout,
+    bytes: Layout,
+    layout: image::Layout,
 }
 
 impl Input {
@@ -335,110 +334,60 @@ impl Input {
     pub unsafe fn new(view: *const ca2_image_view, name: &str) -> Result<Self> {
         // SAFETY: as the caller says.
         let view = unsafe { frozen(view, name)? };
-        let bytes = pixel_bytes(name, view.format)?;
-        is_linear(name, view.transfer)?;
-        let strides = (view.row_stride, view.pixel_stride);
-        let layout = Layout::new(name, view.data, (view.width, view.height), strides, bytes)?;
-        Ok(Self { view, layout })
+        let ca2_image_view { data, width, height, format, transfer, row_stride, pixel_stride } = view;
+        let (bytes, layout) = layout(name, data, (width, height), (format, transfer), (row_stride, pixel_stride))?;
+        Ok(Self { view, bytes, layout })
     }
 
-    pub fn layout(&self) -> Layout {
-        self.layout
+    pub fn bytes(&self) -> Layout {
+        self.bytes
     }
 
-    fn bytes(&self) -> &[u8] {
+    pub fn layout(&self) -> &image::Layout {
+        &self.layout
+    }
+
+    /// Its pixels.
+    pub fn pixels(&self) -> Result<View<'_>> {
         // SAFETY: as the maker of this said.
-        unsafe { self.layout.bytes(self.view.data) }
-    }
-
-    /// The picture; a linear one display-encoded, as floats.
-    pub fn picture(&self) -> Result<Picture> {
-        self.read(self.view.transfer == CA2_TRANSFER_LINEAR)
-    }
-
-    /// The samples as they are.
-    pub fn values(&self) -> Result<Picture> {
-        self.read(false)
-    }
-
-    fn read(&self, linear: bool) -> Result<Picture> {
-        let Form { kind, channels, colors } = Form::of(self.view.format);
-        let memory = self.bytes();
-        let two = |at: usize| [memory[at], memory[at + 1]];
-        let float = |at: usize| match kind {
-            Kind::U8 => f32::from(memory[at]) / 255.0,
-            Kind::U16 => f32::from(u16::from_ne_bytes(two(at))) / 65535.0,
-            Kind::F16 => f16::from_ne_bytes(two(at)).to_f32(),
-            Kind::F32 => f32::from_ne_bytes(std::array::from_fn(|k| memory[at + k])),
-        };
-        let (width, height) = (self.view.width as usize, self.view.height as usize);
-        let places = self.layout.pixels(width, height).flat_map(|at| (0..channels).map(move |c| (at, c)));
-        let places = places.map(|(at, c)| (at + c * kind.bytes(), c < colors));
-        let samples = match kind {
-            Kind::U8 if !linear => Samples::U8(places.map(|(at, _)| memory[at]).collect()),
-            Kind::U16 if !linear => Samples::U16(places.map(|(at, _)| u16::from_ne_bytes(two(at))).collect()),
-            _ => {
-                let encoded = |(at, color)| if color && linear { encode(float(at)) } else { float(at) };
-                Samples::F32(places.map(encoded).collect())
-            }
-        };
-        Picture::new(width, height, channels, samples)
+        View::new(unsafe { self.bytes.bytes(self.view.data) }, self.layout)
     }
 }
 
-/// A pixel format.
-struct Form {
-    kind: Kind,
-    channels: usize,
-    /// Channels without alpha.
-    colors: usize,
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    U8,
-    U16,
-    F16,
-    F32,
-}
-
-impl Kind {
-    fn bytes(self) -> usize {
-        match self {
-            Self::U8 => 1,
-            Self::U16 | Self::F16 => 2,
-            Self::F32 => 4,
-        }
-    }
-}
-
-impl Form {
-    /// Of a code that [`pixel_bytes`] knows.
-    fn of(format: u32) -> Self {
-        let kind = [Kind::U8, Kind::U16, Kind::F16, Kind::F32][(format as usize >> 4) - 1];
-        let channels = (format & 15) as usize;
-        Self { kind, channels, colors: if channels < 3 { 1 } else { 3 } }
-    }
-}
-
-/// The transfer function of sRGB, mirrored below 0.
-fn encode(v: f32) -> f32 {
-    let u = v.abs();
-    let e = if u <= 0.003_130_8 { u * 12.92 } else { 1.055 * u.powf(1.0 / 2.4) - 0.055 };
-    e.copysign(v)
-}
-
-/// The inverse of [`encode`].
-fn decode(v: f32) -> f32 {
-    let u = v.abs();
-    let e = if u <= 0.040_45 { u / 12.92 } else { ((u + 0.055) / 1.055).powf(2.4) };
-    e.copysign(v)
+/// Where a picture's bytes are, and what they hold.
+fn layout(
+    name: &str,
+    data: *const c_void,
+    (width, height): (u32, u32),
+    (format, transfer): (u32, u32),
+    strides: (i64, i64),
+) -> Result<(Layout, image::Layout)> {
+    let (sample, channels) = form(name, format)?;
+    let transfer = match transfer {
+        CA2_TRANSFER_SRGB => Transfer::Srgb,
+        CA2_TRANSFER_LINEAR => Transfer::Linear,
+        other => return Err(Error::unsupported(format!("{name}: transfer is {other}, which is no CA2_TRANSFER_*"))),
+    };
+    let pixel = (sample.size() * channels.count()) as u32;
+    let bytes = Layout::new(name, data, (width, height), strides, pixel)?;
+    let layout = image::Layout {
+        width: width as usize,
+        height: height as usize,
+        channels,
+        sample,
+        transfer,
+        offset: bytes.first,
+        row_stride: bytes.row_stride,
+        pixel_stride: bytes.pixel_stride,
+    };
+    Ok((bytes, layout))
 }
 
 /// Where a result goes. Its memory is not touched before it is written.
 pub(super) struct Output {
     view: ca2_image_view_mut,
-    layout: Layout,
+    bytes: Layout,
+    layout: image::Layout,
     name: String,
 }
 
@@ -448,19 +397,17 @@ impl Output {
     pub unsafe fn new(view: *const ca2_image_view_mut, name: &str) -> Result<Self> {
         // SAFETY: as the caller says.
         let view = unsafe { frozen(view, name)? };
-        let bytes = pixel_bytes(name, view.format)?;
-        is_linear(name, view.transfer)?;
-        let strides = (view.row_stride, view.pixel_stride);
-        let layout = Layout::new(name, view.data, (view.width, view.height), strides, bytes)?;
-        Ok(Self { view, layout, name: name.to_owned() })
+        let ca2_image_view_mut { data, width, height, format, transfer, row_stride, pixel_stride } = view;
+        let (bytes, layout) = layout(name, data, (width, height), (format, transfer), (row_stride, pixel_stride))?;
+        Ok(Self { view, bytes, layout, name: name.to_owned() })
     }
 
-    pub fn layout(&self) -> Layout {
-        self.layout
+    pub fn bytes(&self) -> Layout {
+        self.bytes
     }
 
     pub fn must_not_overlap(&self, input: Layout, name: &str) -> Result<()> {
-        if self.layout.overlaps(&input) {
+        if self.bytes.overlaps(&input) {
             return Err(Error::invalid(format!(
                 "{} overlaps {name} in memory, bytes between pixels included: give it memory of its own",
                 self.name
@@ -469,107 +416,93 @@ impl Output {
         Ok(())
     }
 
-    /// Writes a display-encoded picture, resampled to this size.
-    pub fn write_rgb(&mut self, image: RgbImage) {
-        self.write(image, self.view.transfer == CA2_TRANSFER_LINEAR);
-    }
-
-    /// Writes values that are no light, resampled to this size.
-    pub fn write_values(&mut self, image: RgbImage) {
-        self.write(image, false);
-    }
-
-    fn write(&mut self, image: RgbImage, linear: bool) {
-        let (width, height) = (self.view.width as usize, self.view.height as usize);
-        let image = match (image.width, image.height) == (width, height) {
-            true => image,
-            false => image.resized(width, height),
-        };
-        let Form { kind, channels, .. } = Form::of(self.view.format);
-        let value = |v: f32| if linear { decode(v) } else { v };
-        let pixels = self.layout.pixels(width, height);
-        let memory = self.bytes();
-        for (at, rgb) in pixels.zip(image.pixels.chunks_exact(3)) {
-            for c in 0..channels {
-                let v = match (channels, c) {
-                    (2, 1) | (4, 3) => 1.0,
-                    // Rec. 709's luma.
-                    (1 | 2, _) => value(rgb[0] * 0.2126 + rgb[1] * 0.7152 + rgb[2] * 0.0722),
-                    _ => value(rgb[c]),
-                };
-                put(kind, memory, at + c * kind.bytes(), v);
-            }
-        }
-    }
-
-    /// Writes `result`, in the form that [`Input::picture`] gave `before`: samples that did not change are the content's own.
-    pub fn write_changed(&mut self, before: &Picture, result: &Picture, content: &Input) {
-        let Form { kind, channels, colors } = Form::of(self.view.format);
-        let linear = self.view.transfer == CA2_TRANSFER_LINEAR;
-        let (width, height, size) = (self.view.width as usize, self.view.height as usize, kind.bytes());
-        let in_place = self.layout == content.layout;
-        let sources = content.layout.pixels(width, height);
-        let places = self.layout.pixels(width, height).zip(sources).enumerate();
-        // Never both at once where they are the same memory.
-        let source: &[u8] = if in_place { &[] } else { content.bytes() };
-        let memory = self.bytes();
-        for (pixel, (to, from)) in places {
-            for c in 0..channels {
-                let (i, to, from) = (pixel * channels + c, to + c * size, from + c * size);
-                let value = match (before.samples(), result.samples()) {
-                    (Samples::U8(a), Samples::U8(b)) if a[i] != b[i] => f32::from(b[i]) / 255.0,
-                    (Samples::U16(a), Samples::U16(b)) if a[i] != b[i] => f32::from(b[i]) / 65535.0,
-                    (Samples::F32(a), Samples::F32(b)) if a[i].to_bits() != b[i].to_bits() => b[i],
-                    _ => {
-                        if !in_place {
-                            memory[to..to + size].copy_from_slice(&source[from..from + size]);
-                        }
-                        continue;
-                    }
-                };
-                put(kind, memory, to, if linear && c < colors { decode(value) } else { value });
-            }
-        }
-    }
-
-    /// Refuses an output of another form than the content, or that overlaps it in part.
-    pub fn must_fit(&self, content: &Input, name: &str) -> Result<()> {
+    /// Whether this is exactly the content, which is then changed in place. Refuses an output of another form than the
+    /// content, or that overlaps it in part.
+    pub fn is_content(&self, content: &Input) -> Result<bool> {
         let (a, b) = (&self.view, &content.view);
         if (a.width, a.height) != (b.width, b.height) {
             return Err(Error::invalid(format!(
-                "{} is {} x {} pixels, but {name} is {} x {}: make them the same size",
+                "{} is {} x {} pixels, but the content is {} x {}: make them the same size",
                 self.name, a.width, a.height, b.width, b.height
             )));
         }
         if (a.format, a.transfer) != (b.format, b.transfer) {
             return Err(Error::invalid(format!(
-                "{} has format {:#x} and transfer {}, but {name} has {:#x} and {}: make them the same",
+                "{} has format {:#x} and transfer {}, but the content has {:#x} and {}: make them the same",
                 self.name, a.format, a.transfer, b.format, b.transfer
             )));
         }
-        if self.layout == content.layout {
+        if self.bytes == content.bytes {
+            return Ok(true);
+        }
+        self.must_not_overlap(content.bytes, "content")?;
+        Ok(false)
+    }
+
+    /// Refuses rows that lie in each other, as those of a transposed picture do.
+    pub fn check_rows(&self) -> Result<()> {
+        let image::Layout { width, height, row_stride, pixel_stride, .. } = self.layout;
+        let extent = (width - 1) * pixel_stride.unsigned_abs() + self.layout.pixel_size();
+        if height == 1 || row_stride.unsigned_abs() >= extent {
             return Ok(());
         }
-        self.must_not_overlap(content.layout, name)
+        Err(Error::invalid(format!(
+            "{}: with row_stride {row_stride} and pixel_stride {pixel_stride} its rows lie in each other: an output has them \
+             one after another",
+            self.name
+        )))
     }
 
-    fn bytes(&mut self) -> &mut [u8] {
+    /// Its pixels, to write.
+    pub fn pixels(&mut self) -> Result<ViewMut<'_>> {
         // SAFETY: as the maker of this said; nothing else reads or writes these bytes until the call returns.
-        unsafe {
-            std::slice::from_raw_parts_mut(
-                self.view.data.cast::<u8>().sub(self.layout.first),
-                self.layout.length,
-            )
+        let bytes = unsafe {
+            std::slice::from_raw_parts_mut(self.view.data.cast::<u8>().sub(self.bytes.first), self.bytes.length)
+        };
+        ViewMut::new(bytes, self.layout)
+    }
+
+    /// A picture of this form without gaps, and the bytes it needs.
+    pub fn tight(&self) -> (image::Layout, usize) {
+        let image::Layout { width, height, channels, sample, transfer, .. } = self.layout;
+        let tight = image::Layout { transfer, ..image::Layout::tight(width, height, channels, sample) };
+        (tight, width * height * tight.pixel_size())
+    }
+
+    /// Copies a picture of this form without gaps.
+    pub fn write_tight(&mut self, picture: &[u8]) {
+        let size = self.layout.pixel_size();
+        let (width, height) = (self.layout.width, self.layout.height);
+        let places = self.bytes.pixels(width, height);
+        // SAFETY: as the maker of this said; nothing else reads or writes these bytes until the call returns.
+        let bytes = unsafe {
+            std::slice::from_raw_parts_mut(self.view.data.cast::<u8>().sub(self.bytes.first), self.bytes.length)
+        };
+        for (pixel, at) in picture.chunks_exact(size).zip(places) {
+            bytes[at..at + size].copy_from_slice(pixel);
         }
     }
-}
 
-/// Writes a sample, black at 0 and white at 1.
-fn put(kind: Kind, memory: &mut [u8], at: usize, v: f32) {
-    match kind {
-        Kind::U8 => memory[at] = (v * 255.0).round() as u8,
-        Kind::U16 => memory[at..at + 2].copy_from_slice(&((v * 65535.0).round() as u16).to_ne_bytes()),
-        Kind::F16 => memory[at..at + 2].copy_from_slice(&f16::from_f32(v).to_ne_bytes()),
-        Kind::F32 => memory[at..at + 4].copy_from_slice(&v.to_ne_bytes()),
+    /// Writes a display-encoded picture, resampled to this size; alpha becomes opaque.
+    pub fn write_rgb(&mut self, image: RgbImage) -> Result<()> {
+        self.write(image, self.layout.transfer)
+    }
+
+    /// Writes values that are no light, resampled to this size; alpha becomes opaque.
+    pub fn write_values(&mut self, image: RgbImage) -> Result<()> {
+        self.write(image, Transfer::Srgb)
+    }
+
+    fn write(&mut self, image: RgbImage, transfer: Transfer) -> Result<()> {
+        let (tight, length) = self.tight();
+        let image = match (image.width, image.height) == (tight.width, tight.height) {
+            true => image,
+            false => image.resized(tight.width, tight.height),
+        };
+        let mut picture = vec![0; length];
+        let layout = image::Layout { transfer, ..tight };
+        ViewMut::new(&mut picture, layout)?.write_opaque(&image)?;
+        self.write_tight(&picture);
+        Ok(())
     }
 }

@@ -4,17 +4,20 @@ use std::ffi::c_void;
 
 use super::callback::{ca2_progress_fn, observed};
 use super::guard::guard;
-use super::handle::{Handle, Sized1, array, check_sized, read_options, write_sized};
+use super::handle::{Handle, Sized1, array, check_sized, out_value, read_options, write_sized};
 use super::image::{Input, Output, ca2_image_view, ca2_image_view_mut, ca2_label_view, label_layout, labels};
 use super::model::ca2_model;
 use super::status::ca2_status;
 use super::style::ca2_style;
-use crate::image::Mask;
-use crate::restyle::{Job, Report};
+use crate::image::{LabelMap, View, ViewMut};
+use crate::restyle::{Job, Method, Options, Report, plan, restyle};
+use crate::style::Style;
 use crate::{Error, Result};
 
 /// `strength` counts.
 pub const CA2_RESTYLE_STRENGTH: u64 = 1;
+/// `morph` counts.
+pub const CA2_RESTYLE_MORPH: u64 = 2;
 
 /// A class to restyle.
 #[repr(C)]
@@ -47,9 +50,15 @@ pub struct ca2_restyle_options {
     pub class_count: usize,
     /// Multiplies every class's strength, 0 to 1; at 0 the result is the content. Counts with CA2_RESTYLE_STRENGTH, else 1.
     pub strength: f32,
+    /// How far a change of the classes that were not asked for comes through, 0 to 1: the network moves them too, by light and
+    /// cast colours. Above 0, a job without a mask may change the whole picture.
+    pub coupling: f32,
+    /// With `target_labels`, how far the layout goes from `labels` to them, 0 to 1. Counts with CA2_RESTYLE_MORPH, else 1.
+    pub morph: f32,
     /// Always 0.
     pub reserved: u32,
-    /// Told how far it is; may be NULL.
+    /// Told how far it is; may be NULL. So that the output stays untouched however late it stops the work, the result is then
+    /// made beside it, at the cost of as many bytes as its pixels.
     pub progress: ca2_progress_fn,
     /// Handed to `progress`.
     pub progress_data: *mut c_void,
@@ -58,13 +67,15 @@ pub struct ca2_restyle_options {
 // SAFETY: repr(C), begins with struct_size, and is numbers and pointers.
 unsafe impl Sized1 for ca2_restyle_options {
     const NAME: &'static str = "ca2_restyle_options";
-    const FIRST: usize = 72;
+    const FIRST: usize = 80;
 }
 
 /// In `notes`: to be restyled, but the style lacks the class: it kept its own look.
 pub const CA2_NOTE_MISSING: u8 = 1;
 /// In `notes`: asked for in `classes`, but no label map has it.
 pub const CA2_NOTE_ABSENT: u8 = 2;
+/// In `notes`: to be restyled, but with too few pixels for the network to see any: it was left as it is.
+pub const CA2_NOTE_UNSEEN: u8 = 4;
 
 /// What a result does not show by itself.
 #[repr(C)]
@@ -77,6 +88,14 @@ pub struct ca2_restyle_report {
     pub missing_count: u32,
     /// How many classes have CA2_NOTE_ABSENT.
     pub absent_count: u32,
+    /// How many classes have CA2_NOTE_UNSEEN.
+    pub unseen_count: u32,
+    /// Side in pixels of the square of the content that the network saw; 0 when there was nothing to do.
+    pub window_side: u32,
+    /// Column of that square's upper left pixel; it may reach beyond the content.
+    pub window_x: i64,
+    /// Row of that square's upper left pixel.
+    pub window_y: i64,
     /// CA2_NOTE_* of each class by its index, or'ed together; 0 when there is nothing to say.
     pub notes: [u8; 256],
 }
@@ -84,7 +103,7 @@ pub struct ca2_restyle_report {
 // SAFETY: repr(C), begins with struct_size, and is numbers.
 unsafe impl Sized1 for ca2_restyle_report {
     const NAME: &'static str = "ca2_restyle_report";
-    const FIRST: usize = 272;
+    const FIRST: usize = 296;
 }
 
 /// A number that counts if its bit is set; one that is set without its bit would go unheeded, and is refused.
@@ -98,15 +117,111 @@ fn counted(fields: u64, bit: u64, value: f32, name: &str, default: f32) -> Resul
     }
 }
 
+/// What a call of [`ca2_restyle`] is about, read and checked.
+struct Read {
+    content: Input,
+    map: LabelMap,
+    target: Option<LabelMap>,
+    mask: Option<Input>,
+    classes: Vec<(usize, f32)>,
+    options: ca2_restyle_options,
+    settings: Options,
+}
+
+/// # Safety
+/// Pointers are NULL or what their types say; views tell the truth about their memory for as long as the result lives.
+unsafe fn read(
+    model: &ca2_model,
+    content: *const ca2_image_view,
+    labels: *const ca2_label_view,
+    options: *const ca2_restyle_options,
+    output: Option<&Output>,
+) -> Result<Read> {
+    // SAFETY: as the caller says, in this whole body.
+    unsafe {
+        let content = Input::new(content, "content")?;
+        let options = read_options(options, "options")?;
+        let known = CA2_RESTYLE_STRENGTH | CA2_RESTYLE_MORPH;
+        if options.fields & !known != 0 {
+            return Err(Error::unsupported(format!(
+                "options: fields is {:#x}, but this version knows {known:#x}",
+                options.fields
+            )));
+        }
+        if options.reserved != 0 {
+            return Err(Error::unsupported(format!("options: reserved is {}, not 0", options.reserved)));
+        }
+        let settings = Options {
+            strength: counted(options.fields, CA2_RESTYLE_STRENGTH, options.strength, "strength", 1.0)?,
+            morph: counted(options.fields, CA2_RESTYLE_MORPH, options.morph, "morph", 1.0)?,
+            coupling: options.coupling,
+            ..Options::default()
+        };
+        let labels_of = |view: *const ca2_label_view, name: &str| -> Result<LabelMap> {
+            if let Some(output) = output {
+                output.must_not_overlap(label_layout(view, name)?, name)?;
+            }
+            self::labels(view, name, model.loaded.model())
+        };
+        let map = labels_of(labels, "labels")?;
+        let target = match options.target_labels.is_null() {
+            true => None,
+            false => Some(labels_of(options.target_labels, "options: target_labels")?),
+        };
+        let mask = match options.mask.is_null() {
+            true => None,
+            false => {
+                let mask = Input::new(options.mask, "options: mask")?;
+                if let Some(output) = output {
+                    output.must_not_overlap(mask.bytes(), "options: mask")?;
+                }
+                Some(mask)
+            }
+        };
+        let classes = array(options.classes, options.class_count, "options: classes")?;
+        let classes = classes.iter().map(|c| (c.index as usize, c.strength)).collect();
+        Ok(Read { content, map, target, mask, classes, options, settings })
+    }
+}
+
+impl Read {
+    fn mask(&self) -> Result<Option<View<'_>>> {
+        self.mask.as_ref().map(Input::pixels).transpose()
+    }
+
+    fn job<'a>(&'a self, content: View<'a>, mask: Option<View<'a>>, method: Method<'a>) -> Job<'a> {
+        Job {
+            target_labels: self.target.as_ref(),
+            mask,
+            classes: &self.classes,
+            options: self.settings,
+            ..Job::new(content, &self.map, method)
+        }
+    }
+
+    /// Bytes beyond the arguments and the model: the job's, the copies of label maps, and the result where it is made beside
+    /// the output.
+    fn needed(&self, model: &ca2_model, style: &Style, beside: bool) -> Result<u64> {
+        let method = Method::Network { network: model.loaded.network(), style };
+        let job = plan(&self.job(self.content.pixels()?, self.mask()?, method));
+        let layout = self.content.layout();
+        let pixels = (layout.width * layout.height) as u64;
+        // A class of a byte, and two more while it is checked.
+        let maps = pixels * (3 + u64::from(self.target.is_some()));
+        Ok(job + maps + if beside { pixels * layout.pixel_size() as u64 } else { 0 })
+    }
+}
+
 /// Restyles a picture: `content`, under its label map `labels`, in the looks of `style`, written to `output`.
 ///
 /// `output` has the content's size, format and transfer. Where nothing is to change, and in alpha, its samples are the
-/// content's bit for bit. It may be the content itself, exactly (changed in place, at the cost of a copy of it meanwhile),
-/// and must not overlap any input otherwise. `options` may be NULL; `report` may be NULL. All memory is borrowed for the call;
-/// `output` and `report` are untouched unless it returns CA2_OK. Any thread; blocks until the context's earlier work and this
-/// are done. Errors: CA2_INVALID_ARGUMENT, also when sizes differ, a label or class is beyond the model's, a strength or mask
-/// value is not 0 to 1, or the style is of another model; CA2_UNSUPPORTED; CA2_MEMORY_LIMIT; CA2_DEVICE; CA2_CANCELLED;
-/// CA2_BUSY. Since 0.1.
+/// content's bit for bit; infinite and undefined samples stay too. It may be the content itself, exactly (changed in place, at
+/// the cost of as many bytes as its pixels), and must not overlap any input otherwise; its rows must not lie in each other.
+/// `options` may be NULL; `report` may be NULL. All memory is borrowed for the call; `output` and `report` are untouched
+/// unless it returns CA2_OK. Any thread; blocks until the context's earlier work and this are done.
+/// Errors: CA2_INVALID_ARGUMENT, also when sizes differ, a label or class is beyond the model's, a strength or mask value is
+/// not 0 to 1, or the style is of another model; CA2_UNSUPPORTED; CA2_MEMORY_LIMIT; CA2_DEVICE; CA2_CANCELLED; CA2_BUSY.
+/// Since 0.1.
 ///
 /// # Safety
 /// Pointers are NULL or what their types say; views tell the truth about their memory.
@@ -127,58 +242,41 @@ pub unsafe extern "C" fn ca2_restyle(
             let model = ca2_model::borrow(model, "model")?;
             let loaded = &model.loaded;
             loaded.context().check_not_in_callback()?;
-            let content = Input::new(content, "content")?;
+            let in_content = Input::new(content, "content")?;
             let style = ca2_style::borrow(style, "style")?.of(model, "style")?;
-            let options = read_options(options, "options")?;
             if !report.is_null() {
                 check_sized(report, "report")?;
             }
-            let known = CA2_RESTYLE_STRENGTH;
-            if options.fields & !known != 0 {
-                return Err(Error::unsupported(format!(
-                    "options: fields is {:#x}, but this version knows {known:#x}",
-                    options.fields
-                )));
-            }
-            if options.reserved != 0 {
-                return Err(Error::unsupported(format!("options: reserved is {}, not 0", options.reserved)));
-            }
             let mut output = Output::new(output, "output")?;
-            output.must_fit(&content, "content")?;
-            output.must_not_overlap(label_layout(labels, "labels")?, "labels")?;
-            let map = self::labels(labels, "labels", loaded.model())?;
-            let target = match options.target_labels.is_null() {
-                true => None,
-                false => {
-                    let name = "options: target_labels";
-                    output.must_not_overlap(label_layout(options.target_labels, name)?, name)?;
-                    Some(self::labels(options.target_labels, name, loaded.model())?)
-                }
+            let in_place = output.is_content(&in_content)?;
+            output.check_rows()?;
+            let read = read(model, content, labels, options, Some(&output))?;
+            let progress = read.options.progress;
+            let beside = in_place || progress.is_some();
+            let needed = read.needed(model, style, beside)?;
+            if let Some(limit) = loaded.context().memory_limit().filter(|&limit| needed > limit) {
+                return Err(Error::MemoryLimit { needed, limit });
+            }
+            let method = Method::Network { network: loaded.network(), style };
+            let job = read.job(read.content.pixels()?, read.mask()?, method);
+            let run = |out: &mut ViewMut| {
+                observed(progress, read.options.progress_data, |observer| {
+                    loaded.run("restyle", observer, |network, progress| {
+                        let style = style.to_device(network.device())?;
+                        let method = Method::Network { network, style: &style };
+                        restyle(&Job { method, ..job }, out, progress)
+                    })
+                })
             };
-            let mask = match options.mask.is_null() {
-                true => None,
-                false => {
-                    let name = "options: mask";
-                    let mask = Input::new(options.mask, name)?;
-                    output.must_not_overlap(mask.layout(), name)?;
-                    Some(Mask::new(&mask.values()?).map_err(|e| Error::invalid(format!("{name}: {e}")))?)
-                }
+            let told = if beside {
+                let (layout, length) = output.tight();
+                let mut result = vec![0; length];
+                let told = run(&mut ViewMut::new(&mut result, layout)?)?;
+                output.write_tight(&result);
+                told
+            } else {
+                run(&mut output.pixels()?)?
             };
-            let classes = array(options.classes, options.class_count, "options: classes")?;
-            let classes: Vec<_> = classes.iter().map(|c| (c.index as usize, c.strength)).collect();
-            let picture = content.picture()?;
-            let job = Job {
-                content: &picture,
-                labels: &map,
-                target_labels: target.as_ref(),
-                mask: mask.as_ref(),
-                style,
-                classes: &classes,
-                strength: counted(options.fields, CA2_RESTYLE_STRENGTH, options.strength, "strength", 1.0)?,
-            };
-            let (result, told) =
-                observed(options.progress, options.progress_data, |observer| loaded.restyle(&job, observer))?;
-            output.write_changed(&picture, &result, &content);
             if !report.is_null() {
                 write_sized(report, &to_c(&told));
             }
@@ -187,15 +285,58 @@ pub unsafe extern "C" fn ca2_restyle(
     })
 }
 
+/// How many bytes ca2_restyle() with the same arguments would need at most beyond them and the model, in `*needed`: an
+/// estimate from above. It returns CA2_MEMORY_LIMIT when that is more than the context's memory_limit.
+///
+/// `in_place` is 1 if the output is to be the content, else 0. The context's limit does not matter here, and nothing is
+/// computed. Any thread, any time; never blocks. Errors: CA2_INVALID_ARGUMENT, CA2_UNSUPPORTED; `*needed` is untouched then.
+/// Since 0.1.
+///
+/// # Safety
+/// Pointers are NULL or what their types say; views tell the truth about their memory.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn ca2_restyle_plan(
+    model: *const ca2_model,
+    content: *const ca2_image_view,
+    labels: *const ca2_label_view,
+    style: *const ca2_style,
+    options: *const ca2_restyle_options,
+    in_place: u32,
+    needed: *mut u64,
+) -> ca2_status {
+    guard(|| {
+        // SAFETY: as this function's documentation asks, in this whole body.
+        unsafe {
+            let model = ca2_model::borrow(model, "model")?;
+            let needed = out_value(needed, "needed")?;
+            if in_place > 1 {
+                return Err(Error::unsupported(format!("in_place is {in_place}, not 0 or 1")));
+            }
+            let style = ca2_style::borrow(style, "style")?.of(model, "style")?;
+            let read = read(model, content, labels, options, None)?;
+            *needed = read.needed(model, style, in_place == 1 || read.options.progress.is_some())?;
+            Ok(())
+        }
+    })
+}
+
 fn to_c(report: &Report) -> ca2_restyle_report {
     let mut notes = [0; 256];
-    for (classes, note) in [(&report.missing, CA2_NOTE_MISSING), (&report.absent, CA2_NOTE_ABSENT)] {
+    let lists =
+        [(&report.missing, CA2_NOTE_MISSING), (&report.absent, CA2_NOTE_ABSENT), (&report.unseen, CA2_NOTE_UNSEEN)];
+    for (classes, note) in lists {
         classes.iter().for_each(|&class| notes[class] |= note);
     }
+    let (window_x, window_y, side) = report.window.unwrap_or_default();
     ca2_restyle_report {
         struct_size: size_of::<ca2_restyle_report>(),
         missing_count: report.missing.len() as u32,
         absent_count: report.absent.len() as u32,
+        unseen_count: report.unseen.len() as u32,
+        window_side: side as u32,
+        window_x,
+        window_y,
         notes,
     }
 }

@@ -85,10 +85,11 @@ pub unsafe extern "C" fn ca2_style_extract(
             let options = read_options(options, "options")?;
             let loaded = &model.loaded;
             loaded.context().check_not_in_callback()?;
-            let reference = Input::new(reference, "reference")?.picture()?;
+            let reference = Input::new(reference, "reference")?;
             let labels = self::labels(labels, "labels", loaded.model())?;
+            let pixels = reference.pixels()?;
             let style = observed(options.progress, options.progress_data, |observer| {
-                loaded.extract(&reference, &labels, observer)
+                loaded.extract(pixels, &labels, observer)
             })?;
             ca2_style { model: loaded.clone(), style }.give(out);
             Ok(())
@@ -128,15 +129,17 @@ pub unsafe extern "C" fn ca2_style_mix(
             if let Some(i) = parts.iter().position(|s| !s.model.shares_styles_with(&first.model)) {
                 return Err(Error::invalid(format!("styles[{i}] is of another model than styles[0]")));
             }
-            let weights = match weights.is_null() {
-                true => None,
+            let classes = first.model.model().classes().len();
+            let alike = vec![1.0; classes];
+            let rows: Vec<&[f32]> = match weights.is_null() {
+                true => vec![&alike; parts.len()],
                 false => {
-                    let classes = first.model.model().classes().len();
-                    Some(array(weights, parts.len().saturating_mul(classes), "weights")?)
+                    let all = array(weights, parts.len().saturating_mul(classes), "weights")?;
+                    all.chunks_exact(classes).collect()
                 }
             };
-            let styles: Vec<&Style> = parts.iter().map(|s| &s.style).collect();
-            let style = Style::mix(&styles, weights)?;
+            let parts: Vec<(&Style, &[f32])> = parts.iter().map(|s| &s.style).zip(rows).collect();
+            let style = Style::mix(&parts)?;
             ca2_style { model: first.model.clone(), style }.give(out);
             Ok(())
         }

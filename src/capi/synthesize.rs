@@ -95,8 +95,7 @@ pub unsafe extern "C" fn ca2_synthesize(
             let image = observed(options.progress, options.progress_data, |observer| {
                 loaded.synthesize(&job, observer)
             })?;
-            output.write_rgb(image);
-            Ok(())
+            output.write_rgb(image)
         }
     })
 }

@@ -1,7 +1,8 @@
 //! Colour profiles: pixels meet the network in sRGB, and go back into the profile they came in.
 //!
 //! [`Style::extract`](crate::style::Style::extract) and [`restyle`](crate::restyle::restyle) take samples as sRGB. For a
-//! picture with another profile, give them [`Picture::to_srgb`]'s copy, and bring the result back with [`InSrgb::back`].
+//! picture with another profile, give them [`Picture::to_srgb`]'s copy, and bring the result back with [`InSrgb::back`], as
+//! [`restyle_picture`](crate::restyle::restyle_picture) does.
 
 use std::sync::Arc;
 

@@ -8,6 +8,8 @@ mod metadata;
 mod picture;
 pub(crate) mod resample;
 mod tiff;
+mod transfer;
+pub mod view;
 
 pub use color::InSrgb;
 pub(crate) use file::RECORD_KEYWORD;
@@ -15,3 +17,4 @@ pub use labels::{COLOR_LIMIT, LabelMap};
 pub use mask::Mask;
 pub use metadata::{Metadata, Orientation, Resolution};
 pub use picture::{Picture, RgbImage, Samples};
+pub use view::{Channels, Layout, SampleType, Transfer, View, ViewMut};

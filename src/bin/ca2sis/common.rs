@@ -148,9 +148,8 @@ impl ReferenceArgs {
         let picture = Picture::read(reference)?;
         let labels = LabelMap::read(labels, model.classes())?.upright_with(&picture);
         let bar = Bar::new(format!("reading {}", reference.display()));
-        let srgb = picture.to_srgb()?;
-        let picture = srgb.as_ref().unwrap_or(&picture);
-        Style::extract(network, picture, &labels, Progress::new(&|done| bar.at(done)))
+        let picture = picture.to_srgb()?.unwrap_or(picture);
+        Style::extract(network, &picture, &labels, Progress::new(&|done| bar.at(done)))
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ca2sis::image::{LabelMap, Picture, RgbImage};
 use ca2sis::progress::Progress;
 use ca2sis::record::DigitalSource;
-use ca2sis::restyle::{Job, restyle};
+use ca2sis::restyle::{Job, Method, restyle_picture};
 use ca2sis::style::Style;
 use ca2sis::{Error, Result};
 
@@ -47,16 +47,8 @@ pub fn run(args: Args) -> Result<bool> {
     let bar = Bar::new("demo");
     let (first, second) = (|done| bar.at(0.3 * done), |done| bar.at(0.3 + 0.7 * done));
     let style = Style::extract(&network, &reference, &reference_labels, Progress::new(&first))?;
-    let job = Job {
-        content: &content,
-        labels: &labels,
-        target_labels: None,
-        mask: None,
-        style: &style,
-        classes: &[],
-        strength: 1.0,
-    };
-    let (result, report) = restyle(&network, &job, Progress::new(&second))?;
+    let job = Job::new(&content, &labels, Method::Network { network: &network, style: &style });
+    let (result, report) = restyle_picture(&content, &job, Progress::new(&second))?;
     drop(bar);
     let panels = [
         ("content", content.to_rgb_f32()),

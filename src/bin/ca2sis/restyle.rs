@@ -4,12 +4,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use ca2sis::device::{self, Choice};
-use ca2sis::image::{LabelMap, Mask, Picture};
+use ca2sis::image::{LabelMap, Mask, Picture, View};
 use ca2sis::model::{Class, Model};
 use ca2sis::nn::Network;
 use ca2sis::progress::Progress;
 use ca2sis::record::{DigitalSource, ModelId, Record};
-use ca2sis::restyle::{Job, restyle};
+use ca2sis::restyle::{Job, Method, Options, restyle_picture};
 use ca2sis::{Error, Result};
 use clap::ArgMatches;
 
@@ -164,23 +164,16 @@ impl Shared {
         let target_labels = job.target_labels.as_ref().map(read_labels).transpose()?;
         let mask = job.mask.as_ref().map(Mask::read).transpose()?.map(|m| m.upright_with(&content));
         let style = styles.get(&job.reference, model, network)?;
-        let srgb = content.in_srgb()?;
         let work = Job {
-            content: srgb.as_ref().map_or(&content, |s| s.picture()),
-            labels: &labels,
             target_labels: target_labels.as_ref(),
-            mask: mask.as_ref(),
-            style: &style,
+            mask: mask.as_ref().map(View::from),
             classes: &classes,
-            strength: job.strength,
+            options: Options { strength: job.strength, ..Options::default() },
+            ..Job::new(&content, &labels, Method::Network { network, style: &style })
         };
         let name = content_path.file_name().unwrap_or_default().to_string_lossy();
         let bar = Bar::new(count.map_or(name.to_string(), |(i, n)| format!("{i}/{n} {name}")));
-        let (result, report) = restyle(network, &work, Progress::new(&|done| bar.at(done)))?;
-        let result = match &srgb {
-            Some(srgb) => srgb.back(&content, &result)?,
-            None => result,
-        };
+        let (result, report) = restyle_picture(&content, &work, Progress::new(&|done| bar.at(done)))?;
         drop(bar);
 
         let mut files = settings.files::<JobArgs>();
@@ -198,6 +191,7 @@ impl Shared {
             notes: vec![
                 ("missing", names(model.classes(), &report.missing)),
                 ("absent", names(model.classes(), &report.absent)),
+                ("unseen", names(model.classes(), &report.unseen)),
             ],
         };
         if let Some(folder) = output.parent().filter(|p| !p.as_os_str().is_empty()) {
@@ -206,6 +200,7 @@ impl Shared {
         let record = write_result(result, output, place, made, hashes)?;
         note(model.classes(), &report.missing, "kept in their own style, as the reference lacks them");
         note(model.classes(), &report.absent, "not restyled, as no label map has them");
+        note(model.classes(), &report.unseen, "left as they are, as the network sees none of their few pixels");
         if json() {
             say!("{}", serde_json::to_string(&record).expect("a record has only texts as keys"));
         }

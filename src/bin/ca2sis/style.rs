@@ -69,7 +69,8 @@ pub fn run(args: Args) -> Result<bool> {
             let model = model.open_model()?;
             let read = styles.iter().map(|path| Style::open(&model, path)).collect::<Result<Vec<_>>>()?;
             let weights = table(styles.len(), &weights, &class, model.classes())?;
-            let mixed = Style::mix(&read.iter().collect::<Vec<_>>(), Some(&weights))?;
+            let rows = weights.chunks_exact(model.classes().len());
+            let mixed = Style::mix(&read.iter().zip(rows).collect::<Vec<_>>())?;
             mixed.save(&model, &output)?;
             say(&model, &mixed, &output)
         }
