@@ -4,7 +4,7 @@ mod file;
 
 use candle_core::Tensor;
 
-use crate::image::{LabelMap, View};
+use crate::image::{LabelMap, RgbImage, View};
 use crate::nn::Network;
 use crate::progress::Progress;
 use crate::restyle::Window;
@@ -18,6 +18,17 @@ pub use file::STYLE_FORMAT;
 pub struct Style {
     codes: Tensor,
     present: Vec<bool>,
+    /// See [`Style::residual`].
+    residuals: Vec<[f32; 3]>,
+}
+
+/// What the network saw when it took a style, and what it makes of it.
+pub(crate) struct Seen {
+    pub rgb: RgbImage,
+    pub labels: LabelMap,
+    pub mask_code: Tensor,
+    /// The generator's picture of the labels in the style.
+    pub reconstruction: RgbImage,
 }
 
 impl Style {
@@ -35,13 +46,8 @@ impl Style {
     ) -> Result<Self> {
         let picture = picture.into();
         check_labels("the reference's labels", labels, "the reference", &picture, network.config().classes)?;
-        Self::of_window(
-            network,
-            &picture,
-            labels,
-            &Window::whole(picture.width(), picture.height()),
-            progress,
-        )
+        let window = Window::whole(picture.width(), picture.height());
+        Ok(Self::of_window(network, &picture, labels, &window, progress)?.0)
     }
 
     /// The style of a part of a picture; sizes and classes have been checked.
@@ -51,14 +57,37 @@ impl Style {
         labels: &LabelMap,
         window: &Window,
         progress: Progress,
-    ) -> Result<Self> {
+    ) -> Result<(Self, Seen)> {
         let (config, device) = (network.config(), network.device());
         let small = window.labels(labels, config.resolution);
-        let rgb = window.rgb(picture, config.resolution).to_tensor(device)?;
+        let rgb = window.rgb(picture, config.resolution);
         let onehot = small.to_tensor(config.classes, device)?;
-        let codes = network.encode_style(&rgb, &onehot, progress)?.squeeze(0)?;
+        let codes = network.encode_style(&rgb.to_tensor(device)?, &onehot, progress.part(0.0, 0.3))?;
+        let mask_code = network.encode_mask(&onehot)?;
+        let made = network.generate(&mask_code, &codes, progress.part(0.3, 1.0))?;
+        let reconstruction = RgbImage::from_tensor(&made)?;
+
         let counts = small.counts();
-        Ok(Self { codes, present: (0..config.classes).map(|i| counts[i] > 0).collect() })
+        let mut residuals = vec![[0.0f64; 3]; config.classes];
+        let pixels = rgb.pixels.chunks_exact(3).zip(reconstruction.pixels.chunks_exact(3));
+        for (&class, (picture, made)) in small.indices().iter().zip(pixels) {
+            let residual = &mut residuals[usize::from(class)];
+            (0..3).for_each(|c| residual[c] += f64::from(picture[c] - made[c]));
+        }
+        let mean = |(sum, &count): (&[f64; 3], &usize)| sum.map(|s| (s / count.max(1) as f64) as f32);
+        let style = Self {
+            codes: codes.squeeze(0)?,
+            present: (0..config.classes).map(|i| counts[i] > 0).collect(),
+            residuals: residuals.iter().zip(&counts).map(mean).collect(),
+        };
+        Ok((style, Seen { rgb, labels: small, mask_code, reconstruction }))
+    }
+
+    /// The mean colour of class `index` in the picture, less its mean in the generator's picture of the same labels in this
+    /// style; sRGB values in [-1, 1]. That is the network's error about this style's class. Taking it out leaves of a
+    /// generated picture what the network knows well: how a class differs between two layouts or two lights.
+    pub(crate) fn residual(&self, index: usize) -> [f32; 3] {
+        self.residuals[index]
     }
 
     /// The mix of several styles: `(style, weights)`, a weight for each class, from 0 up. The weights of a class are taken
@@ -91,6 +120,7 @@ impl Style {
         };
         let totals: Vec<f32> = (0..classes).map(|c| parts.iter().map(|p| weight(p, c)).sum()).collect();
         let mut codes = None;
+        let mut residuals = vec![[0.0; 3]; classes];
         for (i, part) in parts.iter().enumerate() {
             let share = |class: usize| match totals[class] {
                 total if total > 0.0 => weight(part, class) / total,
@@ -98,6 +128,9 @@ impl Style {
                 _ => f32::from(u8::from(i == 0)),
             };
             let shares: Vec<f32> = (0..classes).map(share).collect();
+            for ((mixed, residual), share) in residuals.iter_mut().zip(&part.0.residuals).zip(&shares) {
+                (0..3).for_each(|c| mixed[c] += residual[c] * share);
+            }
             let shares = Tensor::new(shares, part.0.codes.device())?.unsqueeze(1)?;
             let term = part.0.codes.broadcast_mul(&shares)?;
             codes = Some(match codes {
@@ -106,7 +139,7 @@ impl Style {
             });
         }
         let codes = codes.expect("at least one part");
-        Ok(Self { codes, present: totals.iter().map(|&t| t > 0.0).collect() })
+        Ok(Self { codes, present: totals.iter().map(|&t| t > 0.0).collect(), residuals })
     }
 
     /// The codes, `(classes, style width)`.
@@ -125,7 +158,11 @@ impl Style {
         let keep = weight.affine(-1.0, 1.0)?;
         let codes = (self.codes.broadcast_mul(&keep)? + other.codes.broadcast_mul(&weight)?)?;
         let present = (0..weights.len()).map(|i| self.has(i) || (weights[i] > 0.0 && other.has(i))).collect();
-        Ok(Self { codes, present })
+        let residuals = (0..weights.len()).map(|i| {
+            let (own, other, weight) = (self.residuals[i], other.residuals[i], weights[i]);
+            [0, 1, 2].map(|c| own[c] * (1.0 - weight) + other[c] * weight)
+        });
+        Ok(Self { codes, present, residuals: residuals.collect() })
     }
 
     /// Refuses a style of a model with other sizes.

@@ -1,6 +1,6 @@
 //! Styles as bytes and files: one safetensors file with the codes and which model they are of.
 //!
-//! Tensors: `codes`, F32 `(classes, style width)`; `present`, U8 `(classes)`, 1 where the reference showed the class.
+//! Tensors: `codes`, F32 `(classes, style width)`; `residuals`, F32 `(classes, 3)`; `present`, U8 `(classes)`, 1 where the reference showed the class.
 //! The header's metadata key `ca2sis_style` holds the format version, the model's fingerprint and name, and both sizes as
 //! JSON. The same style gives the same bytes.
 
@@ -67,11 +67,14 @@ impl Style {
         };
         let codes = self.codes.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
         let codes: Vec<u8> = codes.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let residuals: Vec<u8> =
+            self.residuals.as_flattened().iter().flat_map(|v| v.to_le_bytes()).collect();
         let present: Vec<u8> = self.present.iter().map(|&p| u8::from(p)).collect();
         let text = |e: &dyn std::fmt::Display| Error::Style(format!("cannot be written: {e}"));
         let json = serde_json::to_string(&description).map_err(|e| text(&e))?;
         let tensors = [
             ("codes", TensorView::new(Dtype::F32, vec![classes, width], &codes).map_err(|e| text(&e))?),
+            ("residuals", TensorView::new(Dtype::F32, vec![classes, 3], &residuals).map_err(|e| text(&e))?),
             ("present", TensorView::new(Dtype::U8, vec![classes], &present).map_err(|e| text(&e))?),
         ];
         safetensors::serialize(tensors, Some(HashMap::from([(KEY.to_owned(), json)]))).map_err(|e| text(&e))
@@ -157,8 +160,11 @@ fn parse(model: &Model, bytes: &[u8]) -> Checked<Style> {
         )));
     }
     let tensors = SafeTensors::deserialize(bytes).map_err(|e| damaged(&e))?;
-    if tensors.len() != 2 {
-        return Err(format!("holds {} tensors, not \"codes\" and \"present\" alone", tensors.len()));
+    if tensors.len() != 3 {
+        return Err(format!(
+            "holds {} tensors, not \"codes\", \"residuals\" and \"present\" alone",
+            tensors.len()
+        ));
     }
     let tensor = |name: &str, dtype, shape: &[usize]| -> Checked<TensorView> {
         let tensor = tensors.tensor(name).map_err(|e| damaged(&e))?;
@@ -168,6 +174,7 @@ fn parse(model: &Model, bytes: &[u8]) -> Checked<Style> {
         Err(format!("its {name:?} is {} {:?}, not {dtype} {shape:?}", tensor.dtype(), tensor.shape()))
     };
     let codes = tensor("codes", Dtype::F32, &[classes, width])?;
+    let residuals = tensor("residuals", Dtype::F32, &[classes, 3])?;
     let present = tensor("present", Dtype::U8, &[classes])?;
     if description.model != model.hash() {
         return Err(whose("with other weights".into()));
@@ -176,11 +183,22 @@ fn parse(model: &Model, bytes: &[u8]) -> Checked<Style> {
     if let Some(i) = codes.iter().position(|v| !v.is_finite()) {
         return Err(format!("damaged: the code of class {} holds {}", i / width, codes[i]));
     }
+    let residuals: Vec<[f32; 3]> = residuals
+        .data()
+        .as_chunks::<12>()
+        .0
+        .iter()
+        .map(|b| [0, 4, 8].map(|k| f32::from_le_bytes([b[k], b[k + 1], b[k + 2], b[k + 3]])))
+        .collect();
+    if let Some(i) = residuals.as_flattened().iter().position(|v| !(-1.0..=1.0).contains(v)) {
+        return Err(format!("damaged: the residual of class {} is outside [-1, 1]", i / 3));
+    }
     if let Some(strange) = present.data().iter().find(|&&p| p > 1) {
         return Err(format!("damaged: \"present\" holds {strange}, not 0 or 1"));
     }
     Ok(Style {
         codes: Tensor::from_vec(codes, (classes, width), &Device::Cpu).map_err(|e| damaged(&e))?,
         present: present.data().iter().map(|&p| p == 1).collect(),
+        residuals,
     })
 }
