@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 
 use super::grid::Grid;
+use super::regions::Regions;
 use super::shape::Shape;
 use super::window::{Bounds, Window};
 use crate::Result;
@@ -61,7 +62,8 @@ pub(super) struct Change<'a> {
     pub window: Window,
     /// Side of the picture that the grids were fitted on.
     pub resolution: usize,
-    /// The grid of each class; none for a class that stays as it is.
+    pub regions: Regions,
+    /// The grid of each region; none for one that stays as it is.
     pub grids: Vec<Option<Grid>>,
     pub shape: Option<Shape>,
     pub coverage: Coverage<'a>,
@@ -128,17 +130,21 @@ impl Change<'_> {
         let scale = self.resolution as f64 / side as f64;
         let mut slab = Vec::new();
         for y in 0..side {
-            for (class, grid) in self.grids.iter().enumerate() {
+            let place = |k: usize| (k as f64 + 0.5) * scale - 0.5;
+            let regions: Vec<usize> = (labels.row(y).iter().enumerate())
+                .map(|(x, &class)| self.regions.near(usize::from(class), place(x) as f32, place(y) as f32))
+                .collect();
+            for (region, grid) in self.grids.iter().enumerate() {
                 let Some(grid) = grid else { continue };
-                if !labels.row(y).iter().any(|&c| usize::from(c) == class) {
+                if !regions.contains(&region) {
                     continue;
                 }
-                grid.slab((y as f64 + 0.5) * scale - 0.5, &mut slab);
+                grid.slab(place(y), &mut slab);
                 let (start, step) = grid.along();
-                for x in (0..side).filter(|&x| usize::from(labels.row(y)[x]) == class) {
+                for x in (0..side).filter(|&x| regions[x] == region) {
                     let pixel = &mut rgb[(y * side + x) * 3..][..3];
                     let mut delta = [0.0; 3];
-                    let at = (start + step * ((x as f64 + 0.5) * scale - 0.5)) as f32;
+                    let at = (start + step * place(x)) as f32;
                     grid.add_delta(&slab, at, &[pixel[0], pixel[1], pixel[2]], coverage(x, y), &mut delta);
                     for (v, d) in pixel.iter_mut().zip(delta) {
                         *v += d;
@@ -158,7 +164,7 @@ struct RowWork {
     slabs: Vec<Slab>,
 }
 
-/// One class's transforms along a row.
+/// One region's transforms along a row.
 #[derive(Default)]
 struct Slab {
     row: Option<usize>,
@@ -245,9 +251,10 @@ impl RowWork {
         y: usize,
         old: &[f32; 3],
     ) -> Option<[f32; 3]> {
-        let grid = change.grids[class].as_ref()?;
+        let region = change.regions.at(class, x, y);
+        let grid = change.grids[region].as_ref()?;
         let mut new = *old;
-        self.add(change, grid, class, x, y, old, 1.0, &mut new);
+        self.add(change, grid, region, x, y, old, 1.0, &mut new);
         Some(new)
     }
 
@@ -257,14 +264,14 @@ impl RowWork {
         &mut self,
         change: &Change,
         grid: &Grid,
-        class: usize,
+        region: usize,
         x: usize,
         y: usize,
         old: &[f32; 3],
         weight: f32,
         new: &mut [f32; 3],
     ) {
-        let slab = &mut self.slabs[class];
+        let slab = &mut self.slabs[region];
         if slab.row != Some(y) {
             let [sx, dx, sy, dy] = change.window.to_network(change.resolution);
             grid.slab(sy + dy * y as f64, &mut slab.values);
@@ -307,10 +314,11 @@ impl RowWork {
         let (mut new, mut moved) = (*old, false);
         let (mut shape_rgb, mut shape_weight) = ([0.0f32; 3], 0.0f32);
         for &(class, transform, shape) in &met[..count] {
+            let region = change.regions.at(class, x, y);
             if transform > 0.0
-                && let Some(grid) = &change.grids[class]
+                && let Some(grid) = &change.grids[region]
             {
-                self.add(change, grid, class, x, y, old, transform, &mut new);
+                self.add(change, grid, region, x, y, old, transform, &mut new);
                 moved = true;
             }
             if shape > 0.0

@@ -57,8 +57,7 @@ pub(super) struct Affine {
 }
 
 impl Affine {
-    /// The least squares fit, drawn towards scaling all colours alike: a surface that reflects more light shows its
-    /// shading and texture more strongly in proportion.
+    /// The least squares fit, drawn towards what [`shading`] says of a surface that takes another colour.
     pub fn fit(samples: &[Sample]) -> Self {
         let total: f64 = samples.iter().map(|s| f64::from(s.weight)).sum();
         let mean = |f: &dyn Fn(&Sample) -> f64| {
@@ -78,10 +77,10 @@ impl Affine {
                 }
             }
         }
-        let prior = gain(&centre, &offset) - 1.0;
+        let prior = shading(&centre, &std::array::from_fn(|c| centre[c] + offset[c]));
         let linear: Matrix = std::array::from_fn(|row| {
             let a = matrix::add_scaled(&xx, RIDGE, &IDENTITY);
-            matrix::solve(&a, &std::array::from_fn(|j| xy[row][j] + RIDGE * prior * IDENTITY[row][j]))
+            matrix::solve(&a, &std::array::from_fn(|j| xy[row][j] + RIDGE * prior[row][j]))
         });
         Self::limited(centre, linear, offset)
     }
@@ -116,6 +115,21 @@ pub(super) fn gain(before: &Vector, change: &Vector) -> f64 {
     let luma = |v: &Vector| (0..3).map(|c| f64::from(LUMA[c]) * v[c]).sum::<f64>();
     let before = luma(before).max(0.02);
     ((before + luma(change)) / before).clamp(0.5, 2.0)
+}
+
+/// How small differences on a surface of colour `from` change when it takes colour `to`, less identity: their part along
+/// the surface's own colour is shading, and becomes shading of the new colour; the rest, print and texture, stays, and
+/// fades as far as the surface darkens. Nothing, exactly, when the colours are the same.
+fn shading(from: &Vector, to: &Vector) -> Matrix {
+    // The colour of a surface darker than this is mostly noise.
+    const DARK: f64 = 0.05;
+    let luma = |v: &Vector| (0..3).map(|c| f64::from(LUMA[c]) * v[c]).sum::<f64>().max(DARK);
+    let (dark, ratio) = (luma(from), luma(to) / luma(from));
+    let (bounded, rest) = (ratio.clamp(0.5, 2.0) / ratio, ratio.clamp(0.5, 1.0));
+    matrix::build(|i, j| {
+        let along = f64::from(LUMA[j]) / dark;
+        (to[i] * bounded - from[i] * rest) * along + (rest - 1.0) * IDENTITY[i][j]
+    })
 }
 
 /// The transforms of one class, ready to be sliced.
@@ -343,8 +357,8 @@ impl Lattice {
             value *= row.weight;
             for &(v, w) in &row.vertices {
                 let out = &mut out[v as usize * 4..][..4];
-                for k in 0..4 {
-                    out[k] += value * w * row.colour[k];
+                for (out, colour) in out.iter_mut().zip(row.colour) {
+                    *out += value * w * colour;
                 }
             }
         }
@@ -452,6 +466,19 @@ mod tests {
                 assert!((got - want).abs() < 0.02, "{got} for {want}");
             }
         }
+    }
+
+    #[test]
+    fn shading_of_a_blue_surface_becomes_shading_of_a_red_one() {
+        let (blue, red) = ([0.1, 0.2, 0.8], [0.7, 0.1, 0.1]);
+        let m = shading(&blue, &red);
+        // A fifth darker before, a fifth darker after.
+        let darker = matrix::apply(&m, &blue.map(|v| -0.2 * v));
+        for c in 0..3 {
+            let after = red[c] - 0.2 * blue[c] + darker[c];
+            assert!((after - 0.8 * red[c]).abs() < 1e-9, "{after}");
+        }
+        assert_eq!(shading(&blue, &blue), [[0.0; 3]; 3]);
     }
 
     #[test]

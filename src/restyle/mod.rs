@@ -11,21 +11,21 @@ mod composite;
 mod confidence;
 mod grid;
 mod matrix;
+mod regions;
 mod shape;
 mod statistics;
 mod window;
 
-use candle_core::Tensor;
-
 use crate::image::{LabelMap, Picture, RgbImage, SampleType, Samples, View, ViewMut};
 use crate::nn::{Config, Network};
 use crate::progress::Progress;
-use crate::style::{Style, check_classes, check_labels};
+use crate::style::{Seen, Style, check_classes, check_labels};
 use crate::{Error, Result};
 pub use composite::Untouched;
 use composite::{Change, Coverage, check_forms};
 pub use confidence::Confidence;
 use grid::{Grid, Sample};
+use regions::Regions;
 use shape::Shape;
 pub use statistics::Statistics;
 pub(crate) use window::{Bounds, Window};
@@ -218,7 +218,8 @@ pub fn restyle_to_picture(job: &Job, progress: Progress) -> Result<(Picture, Rep
 pub fn restyle_picture(content: &Picture, job: &Job, progress: Progress) -> Result<(Picture, Report)> {
     match content.in_srgb()? {
         None => {
-            let (mut result, report) = restyle_to_picture(&Job { content: content.view(), ..*job }, progress)?;
+            let (mut result, report) =
+                restyle_to_picture(&Job { content: content.view(), ..*job }, progress)?;
             *result.metadata_mut() = content.metadata().clone();
             Ok((result, report))
         }
@@ -333,8 +334,14 @@ fn prepare<'a>(
     let coverage = Coverage { mask, asked, labels, target };
     let bounds = if still { None } else { coverage.bounds() };
     let whole = Window::whole(width, height);
-    let mut change =
-        Change { window: whole, resolution: 1, grids: vec![None; strengths.len()], shape: None, coverage };
+    let mut change = Change {
+        window: whole,
+        resolution: 1,
+        regions: Regions::whole(strengths.len()),
+        grids: vec![None; strengths.len()],
+        shape: None,
+        coverage,
+    };
     let Some(bounds) = bounds else {
         if still {
             change.coverage.mask = None;
@@ -384,8 +391,8 @@ fn through_network(
     let Options { coupling, morph, confidence, .. } = job.options;
     let (labels, target) = (change.coverage.labels, change.coverage.target);
     let (window, resolution) = (change.window, config.resolution);
-    let own = Style::of_window(network, &job.content, labels, &window, progress.part(0.0, 0.1))?;
-    let (small, small_target) = (window.labels(labels, resolution), window.labels(target, resolution));
+    let (own, seen) = Style::of_window(network, &job.content, labels, &window, progress.part(0.0, 0.5))?;
+    let small_target = window.labels(target, resolution);
     let (in_labels, in_target) = (labels.counts(), target.counts());
     let mut weights = vec![0.0; config.classes];
     let mut replaced = vec![false; config.classes];
@@ -402,51 +409,58 @@ fn through_network(
     }
     let wanted = own.toward(style, &weights)?;
 
-    let code = |labels: &LabelMap| -> Result<Tensor> {
-        Ok(network.encode_mask(&labels.to_tensor(config.classes, device)?)?)
-    };
-    let before_code = code(&small)?;
     let after_code = if std::ptr::eq(labels, target) {
-        before_code.clone()
+        seen.mask_code.clone()
     } else {
+        let code = network.encode_mask(&small_target.to_tensor(config.classes, device)?)?;
         let morph = f64::from(morph);
-        ((&before_code * (1.0 - morph))? + (code(&small_target)? * morph)?)?
+        ((&seen.mask_code * (1.0 - morph))? + (code * morph)?)?
     };
-    let generate = |code: &Tensor, style: &Style, progress| -> Result<(RgbImage, Vec<Tensor>)> {
-        let codes = style.codes().unsqueeze(0)?;
-        if !confidence {
-            return Ok((RgbImage::from_tensor(&network.generate(code, &codes, progress)?)?, Vec::new()));
-        }
-        let decoded = network.decode(code, &codes, progress)?;
-        Ok((RgbImage::from_tensor(&decoded.image)?, decoded.attention))
+    let codes = wanted.codes().unsqueeze(0)?;
+    let progress_after = progress.part(0.5, 0.95);
+    let (after, attention) = if confidence {
+        let decoded = network.decode(&after_code, &codes, progress_after)?;
+        (RgbImage::from_tensor(&decoded.image)?, decoded.attention)
+    } else {
+        (RgbImage::from_tensor(&network.generate(&after_code, &codes, progress_after)?)?, Vec::new())
     };
-    let (before, _) = generate(&before_code, &own, progress.part(0.1, 0.5))?;
-    let (after, attention) = generate(&after_code, &wanted, progress.part(0.5, 0.95))?;
     progress.at(0.95)?;
 
-    let content = window.rgb(&job.content, resolution);
     if confidence {
-        report.confidence =
-            Some(Confidence::new(&attention, &content, &before, &small_target, strengths, window.place())?);
+        report.confidence = Some(Confidence::new(
+            &attention,
+            &seen.rgb,
+            &seen.reconstruction,
+            &small_target,
+            strengths,
+            window.place(),
+        )?);
     }
-    let samples = samples(&content, &before, &after, &small, &small_target, config.classes);
-    for (class, samples) in samples.iter().enumerate() {
+    change.regions = Regions::of(&seen.labels, &window, config.classes);
+    let parts = parts(&seen, &after, &small_target, &change.regions);
+    change.grids = vec![None; parts.len()];
+    for (region, (Part { mut samples, residual }, &class)) in
+        parts.into_iter().zip(change.regions.classes()).enumerate()
+    {
         if in_labels[class] == 0 || (!replaced[class] && coupling == 0.0) {
             continue;
         }
         if samples.is_empty() {
-            if replaced[class] {
+            if replaced[class] && region == class {
                 report.unseen.push(class);
             }
             continue;
         }
-        progress.at(0.95 + 0.04 * class as f32 / config.classes as f32)?;
-        let scale = if replaced[class] { 1.0 } else { coupling };
-        let mut samples = samples.clone();
-        for s in &mut samples {
-            s.delta = s.delta.map(|d| d * scale);
+        progress.at(0.95 + 0.04 * region as f32 / change.regions.classes().len() as f32)?;
+        if replaced[class] {
+            // The generator errs about the region as it is, and about the reference; both errors are known.
+            let error: [f32; 3] =
+                std::array::from_fn(|c| weights[class] * (style.residual(class)[c] - residual[c]));
+            samples.iter_mut().for_each(|s| s.delta.iter_mut().zip(error).for_each(|(d, e)| *d += e));
+        } else {
+            samples.iter_mut().for_each(|s| s.delta = s.delta.map(|d| d * coupling));
         }
-        change.grids[class] = Some(Grid::fit(&samples)).filter(|g| !g.is_zero());
+        change.grids[region] = Some(Grid::fit(&samples)).filter(|g| !g.is_zero());
     }
     if !std::ptr::eq(labels, target) {
         change.shape = Some(join(job, change, &after, morph));
@@ -468,31 +482,35 @@ fn join(job: &Job, change: &Change, after: &RgbImage, morph: f32) -> Shape {
     Shape::join(after.resized(side, side), target, morph < 1.0, &shown, &new)
 }
 
-/// What each class's transforms are fitted to: its pixels whose class stays.
-fn samples(
-    content: &RgbImage,
-    before: &RgbImage,
-    after: &RgbImage,
-    labels: &LabelMap,
-    target: &LabelMap,
-    classes: usize,
-) -> Vec<Vec<Sample>> {
-    let mut samples = vec![Vec::new(); classes];
+/// What a region's transforms are fitted to.
+#[derive(Clone, Default)]
+struct Part {
+    /// Its pixels whose class stays.
+    samples: Vec<Sample>,
+    /// The mean of what the generator leaves to the content there, as [`Style::residual`] is that of a class.
+    residual: [f32; 3],
+}
+
+fn parts(seen: &Seen, after: &RgbImage, target: &LabelMap, regions: &Regions) -> Vec<Part> {
+    let labels = &seen.labels;
+    let mut parts = vec![Part::default(); regions.classes().len()];
     let weights = interior(labels);
     for (i, (&class, &shape)) in labels.indices().iter().zip(target.indices()).enumerate() {
         if class != shape {
             continue;
         }
         let of = |image: &RgbImage| -> [f32; 3] { std::array::from_fn(|c| image.pixels[i * 3 + c]) };
-        let (b, a) = (of(before), of(after));
-        samples[usize::from(class)].push(Sample {
-            at: [(i % labels.width()) as f32, (i / labels.width()) as f32],
-            rgb: of(content),
-            delta: std::array::from_fn(|c| a[c] - b[c]),
-            weight: weights[i],
-        });
+        let (rgb, before, after) = (of(&seen.rgb), of(&seen.reconstruction), of(after));
+        let at = [(i % labels.width()) as f32, (i / labels.width()) as f32];
+        let part = &mut parts[regions.near(usize::from(class), at[0], at[1])];
+        part.residual = std::array::from_fn(|c| part.residual[c] + rgb[c] - before[c]);
+        let delta = std::array::from_fn(|c| after[c] - before[c]);
+        part.samples.push(Sample { at, rgb, delta, weight: weights[i] });
     }
-    samples
+    for part in &mut parts {
+        part.residual = part.residual.map(|sum| sum / part.samples.len().max(1) as f32);
+    }
+    parts
 }
 
 /// How far each pixel counts as one of its class: less on the class's border, where it is a mixture.

@@ -1,9 +1,6 @@
-//! Several objects of one class, told apart.
-//!
-//! A white bottle and a black jar of one class, both to become red, need different changes: each connected part of a class
-//! that is large enough is a region with a change of its own; small parts go with the nearest region.
-
-use std::borrow::Cow;
+//! Several objects of one class, told apart: a white bottle and a black jar, both to become red, need different
+//! changes. Each connected part of a class that is large enough is a region with a change of its own; small parts go with
+//! the nearest region.
 
 use super::window::Window;
 use crate::image::LabelMap;
@@ -11,49 +8,49 @@ use crate::image::LabelMap;
 /// Share of the window's pixels from which a connected part of a class is a region of its own.
 const REGION: f32 = 0.002;
 
-/// All regions there can be: they are numbered as a label map's classes are.
-const MOST: usize = 255;
-
-/// The regions of a picture's classes.
-pub(super) struct Regions<'a> {
-    /// The region of each of the content's pixels.
-    pub map: Cow<'a, LabelMap>,
-    /// The same at the network's size.
-    pub small: LabelMap,
-    /// The class of each region; each class is a region at least, and region i is of class i as far as there are classes.
-    pub classes: Vec<usize>,
+/// The regions of a picture's classes. Region i is of class i as far as there are classes.
+#[derive(Clone, Debug)]
+pub(super) struct Regions {
+    /// The class of each region.
+    classes: Vec<usize>,
+    /// For each class with several regions: the nearest of them to each of the network's pixels.
+    nearest: Vec<Option<Vec<u16>>>,
+    /// Side of the network's picture, and where the content's pixels lie on it.
+    side: usize,
+    to_network: [f32; 4],
 }
 
-impl<'a> Regions<'a> {
+impl Regions {
     /// The classes themselves as regions.
-    pub fn whole(labels: &'a LabelMap, small: &LabelMap, classes: usize) -> Self {
-        Self { map: Cow::Borrowed(labels), small: small.clone(), classes: (0..classes).collect() }
+    pub fn whole(classes: usize) -> Self {
+        let (nearest, classes) = (vec![None; classes], (0..classes).collect());
+        Self { classes, nearest, side: 1, to_network: [0.0; 4] }
     }
 
-    /// `small` shows the window of `labels`.
-    pub fn of(labels: &'a LabelMap, small: &LabelMap, window: &Window, classes: usize) -> Self {
-        let mut found = Self::whole(labels, small, classes);
+    /// `small` shows the labels of the window.
+    pub fn of(small: &LabelMap, window: &Window, classes: usize) -> Self {
+        const NONE: u16 = u16::MAX;
         let side = small.width();
+        let to_network = window.to_network(side).map(|v| v as f32);
+        let mut found = Self { side, to_network, ..Self::whole(classes) };
         let mut places: Vec<Vec<usize>> = vec![Vec::new(); classes];
         for (i, &class) in small.indices().iter().enumerate() {
             places[usize::from(class)].push(i);
         }
-        let mut regions = small.indices().to_vec();
-        // For each class with several regions: the nearest of them to each of the network's pixels.
-        let mut nearest: Vec<Option<Vec<u8>>> = vec![None; classes];
         for (class, pixels) in places.iter().enumerate() {
             let parts = parts(pixels, side);
-            if parts.len() < 2 || found.classes.len() + parts.len() - 1 > MOST {
+            if parts.len() < 2 {
                 continue;
             }
-            let mut map = vec![u8::MAX; side * side];
+            let mut map = vec![NONE; side * side];
             let mut front = Vec::with_capacity(side * side);
             for (k, part) in parts.iter().enumerate() {
                 let region = if k == 0 { class } else { found.classes.len() };
                 if k > 0 {
                     found.classes.push(class);
                 }
-                part.iter().for_each(|&i| map[i] = region as u8);
+                // There are fewer than 1 / REGION regions beside the classes.
+                part.iter().for_each(|&i| map[i] = region as u16);
                 front.extend(part);
             }
             // The picture is flooded from all regions at once.
@@ -61,32 +58,37 @@ impl<'a> Regions<'a> {
             while next < front.len() {
                 let i = front[next];
                 for j in neighbours(i, side) {
-                    if map[j] == u8::MAX {
+                    if map[j] == NONE {
                         map[j] = map[i];
                         front.push(j);
                     }
                 }
                 next += 1;
             }
-            pixels.iter().for_each(|&i| regions[i] = map[i]);
-            nearest[class] = Some(map);
+            found.nearest[class] = Some(map);
         }
-        if nearest.iter().all(Option::is_none) {
-            return found;
-        }
-        let columns: Vec<usize> = (0..labels.width()).map(|x| window.nearest(x, 0, side).0).collect();
-        let mut map = Vec::with_capacity(labels.indices().len());
-        for y in 0..labels.height() {
-            let row = window.nearest(0, y, side).1 * side;
-            let region = |(&class, &column): (&u8, &usize)| match &nearest[usize::from(class)] {
-                Some(map) => map[row + column],
-                None => class,
-            };
-            map.extend(labels.row(y).iter().zip(&columns).map(region));
-        }
-        found.map = Cow::Owned(LabelMap::new(labels.width(), labels.height(), map).expect("as many as labels"));
-        found.small = LabelMap::new(side, side, regions).expect("as many as labels");
         found
+    }
+
+    /// The class of each region.
+    pub fn classes(&self) -> &[usize] {
+        &self.classes
+    }
+
+    /// The region of `class` that the content's pixel (x, y) belongs to.
+    #[inline]
+    pub fn at(&self, class: usize, x: usize, y: usize) -> usize {
+        if self.nearest[class].is_none() {
+            return class;
+        }
+        let [sx, dx, sy, dy] = self.to_network;
+        self.near(class, sx + dx * x as f32, sy + dy * y as f32)
+    }
+
+    /// The region of `class` at (x, y) of the network's picture.
+    pub fn near(&self, class: usize, x: f32, y: f32) -> usize {
+        let place = |t: f32| (t.round().max(0.0) as usize).min(self.side - 1);
+        self.nearest[class].as_ref().map_or(class, |map| usize::from(map[place(y) * self.side + place(x)]))
     }
 }
 
@@ -133,23 +135,15 @@ fn neighbours(i: usize, side: usize) -> impl Iterator<Item = usize> {
 mod tests {
     use super::*;
 
-    fn regions(rows: &[&str], scale: usize) -> (Vec<u8>, Vec<usize>) {
-        let side = rows.len();
-        let small: Vec<u8> = rows.iter().flat_map(|r| r.bytes().map(|b| b - b'0')).collect();
-        let large = (0..side * scale * side * scale)
-            .map(|i| small[i / (side * scale) / scale * side + i % (side * scale) / scale])
-            .collect();
-        let small = LabelMap::new(side, side, small).unwrap();
-        let large = LabelMap::new(side * scale, side * scale, large).unwrap();
-        let found = Regions::of(&large, &small, &Window::whole(side * scale, side * scale), 2);
-        let shrunk = Window::whole(side * scale, side * scale).labels(&found.map, side);
-        assert_eq!(shrunk.indices(), found.small.indices());
-        (shrunk.indices().to_vec(), found.classes)
+    fn regions(rows: &[&str]) -> Regions {
+        let indices = rows.iter().flat_map(|r| r.bytes().map(|b| b - b'0')).collect();
+        let small = LabelMap::new(rows.len(), rows.len(), indices).unwrap();
+        Regions::of(&small, &Window::whole(rows.len() * 3, rows.len() * 3), 2)
     }
 
     #[test]
     fn parts_that_lie_apart_are_regions_and_specks_go_with_the_nearest() {
-        let rows = [
+        let found = regions(&[
             "1110000000",
             "1110000000",
             "1110000100",
@@ -160,18 +154,18 @@ mod tests {
             "0000001111",
             "0000000000",
             "0000000000",
-        ];
-        let (map, classes) = regions(&rows, 3);
-        assert_eq!(classes, [0, 1, 1]);
-        // The larger part keeps the class's number.
-        assert_eq!((map[0], map[5 * 10 + 7], map[2 * 10 + 7]), (2, 1, 1));
-        assert!(map.iter().zip(rows.concat().bytes()).all(|(&r, b)| classes[usize::from(r)] == usize::from(b - b'0')));
+        ]);
+        assert_eq!(found.classes(), [0, 1, 1]);
+        // The larger part keeps the class's number. Pixels of the content are three to one of the network's.
+        let at = |x: usize, y: usize| found.at(1, 3 * x + 1, 3 * y + 1);
+        assert_eq!([at(0, 0), at(2, 2), at(7, 6), at(9, 7), at(7, 2)], [2, 2, 1, 1, 1]);
+        assert_eq!(found.at(0, 5, 5), 0);
     }
 
     #[test]
     fn one_part_is_the_class_itself() {
-        let (map, classes) = regions(&["0000", "0110", "0110", "0000"], 2);
-        assert_eq!(classes, [0, 1]);
-        assert_eq!(map, [0, 0, 0, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 0]);
+        let found = regions(&["0000", "0110", "0110", "0000"]);
+        assert_eq!(found.classes(), [0, 1]);
+        assert_eq!(found.at(1, 5, 5), 1);
     }
 }

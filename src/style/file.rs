@@ -67,8 +67,7 @@ impl Style {
         };
         let codes = self.codes.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
         let codes: Vec<u8> = codes.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let residuals: Vec<u8> =
-            self.residuals.as_flattened().iter().flat_map(|v| v.to_le_bytes()).collect();
+        let residuals: Vec<u8> = self.residuals.as_flattened().iter().flat_map(|v| v.to_le_bytes()).collect();
         let present: Vec<u8> = self.present.iter().map(|&p| u8::from(p)).collect();
         let text = |e: &dyn std::fmt::Display| Error::Style(format!("cannot be written: {e}"));
         let json = serde_json::to_string(&description).map_err(|e| text(&e))?;
