@@ -200,7 +200,11 @@ impl Shared {
         let record = write_result(result, output, place, made, hashes)?;
         note(model.classes(), &report.missing, "kept in their own style, as the reference lacks them");
         note(model.classes(), &report.absent, "not restyled, as no label map has them");
-        note(model.classes(), &report.unseen, "left as they are, as the network sees none of their few pixels");
+        note(
+            model.classes(),
+            &report.unseen,
+            "left as they are, as the network sees none of their few pixels",
+        );
         if json() {
             say!("{}", serde_json::to_string(&record).expect("a record has only texts as keys"));
         }
