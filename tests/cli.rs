@@ -657,10 +657,9 @@ fn what_a_file_says_beside_its_pixels_is_carried_through() {
     upright.write_png(desk.at("upright.png"), &classes()).unwrap();
     let mask = Mask::read(desk.at("mask.png")).unwrap().upright_with(&desk.read("turned.png"));
     assert_eq!((mask.width(), mask.height()), (HEIGHT, WIDTH));
-    let args =
-        ["restyle", "turned.png", "--labels=upright.png", "--mask=mask.png", "--classes=body", "-o", "4.png"];
+    let args = ["restyle", "turned.png", "--labels=upright.png", "--classes=body", "-o", "4.png"];
     desk.run(&[&args[..], &LOOK].concat()).quietly();
-    assert_eq!(bytes(&desk.read("4.png")), bytes(&desk.read("1.png")));
+    assert!(bytes(&desk.read("4.png")) == bytes(&desk.read("1.png")), "turned by us or by its owner");
 }
 
 #[test]

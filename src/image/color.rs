@@ -15,6 +15,9 @@ use crate::{Error, Result};
 /// Profiles whose colours are nowhere further from sRGB's than this, in units of 1, are sRGB: half an 8-bit step.
 const SAME: f32 = 0.5 / 255.0;
 
+/// How far a colour may be from itself after a way there and back, in units of 1; beyond, the way was wrong.
+const ASTRAY: f32 = 0.02;
+
 /// Pixels that are converted at once.
 const CHUNK: usize = 1 << 14;
 
@@ -22,6 +25,8 @@ const CHUNK: usize = 1 << 14;
 struct Conversion {
     to_srgb: Arc<TransformF32Executor>,
     from_srgb: Arc<TransformF32Executor>,
+    /// The same within sRGB's colours alone.
+    from_srgb_clipped: Arc<TransformF32Executor>,
 }
 
 impl Conversion {
@@ -45,6 +50,8 @@ impl Conversion {
         let options = TransformOptions { allow_extended_range_rgb_xyz: true, ..TransformOptions::default() };
         let to_srgb = profile.create_transform_f32(layout, &srgb, layout, options)?;
         let from_srgb = srgb.create_transform_f32(layout, &profile, layout, options)?;
+        let from_srgb_clipped =
+            srgb.create_transform_f32(layout, &profile, layout, TransformOptions::default())?;
 
         let grid: Vec<f32> = match channels {
             1 => (0..=64).map(|v| v as f32 / 64.0).collect(),
@@ -53,7 +60,7 @@ impl Conversion {
         let mut converted = vec![0.0; grid.len()];
         to_srgb.transform(&grid, &mut converted)?;
         let far = grid.iter().zip(&converted).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        Ok((far > SAME).then_some(Self { to_srgb, from_srgb }))
+        Ok((far > SAME).then_some(Self { to_srgb, from_srgb, from_srgb_clipped }))
     }
 }
 
@@ -139,6 +146,17 @@ impl InSrgb {
             changed.iter().flat_map(|&i| after[i * channels..i * channels + colors].to_vec()).collect();
         let mut converted = vec![0.0; color.len()];
         run(&*self.conversion.from_srgb, &color, &mut converted, colors)?;
+        // A pure gamma of light just below 0 (a rounding of a matrix) comes out as anything. Whoever does not come back to
+        // where it was goes the clipped way.
+        let (mut clipped, mut check) = (vec![0.0; color.len()], vec![0.0; color.len()]);
+        run(&*self.conversion.from_srgb_clipped, &color, &mut clipped, colors)?;
+        run(&*self.conversion.to_srgb, &converted, &mut check, colors)?;
+        for start in (0..color.len()).step_by(colors) {
+            let pixel = start..start + colors;
+            if !pixel.clone().all(|i| (check[i] - color[i]).abs() <= ASTRAY) {
+                converted[pixel.clone()].copy_from_slice(&clipped[pixel]);
+            }
+        }
         let mut samples = original.samples().clone();
         for (&i, color) in changed.iter().zip(converted.chunks_exact(colors)) {
             for (k, &v) in color.iter().enumerate() {

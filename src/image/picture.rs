@@ -138,10 +138,6 @@ impl Picture {
         Layout::tight(self.width, self.height, channels, sample)
     }
 
-    pub(super) fn samples_mut(&mut self) -> &mut Samples {
-        &mut self.samples
-    }
-
     /// The ICC profile of the file this picture came from.
     pub fn icc_profile(&self) -> Option<&[u8]> {
         self.metadata.icc_profile.as_deref()
