@@ -248,7 +248,9 @@ fn form(name: &str, format: u32) -> Result<(SampleType, Channels)> {
         CA2_PIXEL_GRAY_ALPHA_F32 => (SampleType::F32, Channels::GrayAlpha),
         CA2_PIXEL_RGB_F32 => (SampleType::F32, Channels::Rgb),
         CA2_PIXEL_RGBA_F32 => (SampleType::F32, Channels::Rgba),
-        other => return Err(Error::unsupported(format!("{name}: format is {other:#x}, which is no CA2_PIXEL_*"))),
+        other => {
+            return Err(Error::unsupported(format!("{name}: format is {other:#x}, which is no CA2_PIXEL_*")));
+        }
     })
 }
 
@@ -335,7 +337,8 @@ impl Input {
         // SAFETY: as the caller says.
         let view = unsafe { frozen(view, name)? };
         let ca2_image_view { data, width, height, format, transfer, row_stride, pixel_stride } = view;
-        let (bytes, layout) = layout(name, data, (width, height), (format, transfer), (row_stride, pixel_stride))?;
+        let (bytes, layout) =
+            layout(name, data, (width, height), (format, transfer), (row_stride, pixel_stride))?;
         Ok(Self { view, bytes, layout })
     }
 
@@ -366,7 +369,11 @@ fn layout(
     let transfer = match transfer {
         CA2_TRANSFER_SRGB => Transfer::Srgb,
         CA2_TRANSFER_LINEAR => Transfer::Linear,
-        other => return Err(Error::unsupported(format!("{name}: transfer is {other}, which is no CA2_TRANSFER_*"))),
+        other => {
+            return Err(Error::unsupported(format!(
+                "{name}: transfer is {other}, which is no CA2_TRANSFER_*"
+            )));
+        }
     };
     let pixel = (sample.size() * channels.count()) as u32;
     let bytes = Layout::new(name, data, (width, height), strides, pixel)?;
@@ -398,7 +405,8 @@ impl Output {
         // SAFETY: as the caller says.
         let view = unsafe { frozen(view, name)? };
         let ca2_image_view_mut { data, width, height, format, transfer, row_stride, pixel_stride } = view;
-        let (bytes, layout) = layout(name, data, (width, height), (format, transfer), (row_stride, pixel_stride))?;
+        let (bytes, layout) =
+            layout(name, data, (width, height), (format, transfer), (row_stride, pixel_stride))?;
         Ok(Self { view, bytes, layout, name: name.to_owned() })
     }
 
@@ -457,7 +465,10 @@ impl Output {
     pub fn pixels(&mut self) -> Result<ViewMut<'_>> {
         // SAFETY: as the maker of this said; nothing else reads or writes these bytes until the call returns.
         let bytes = unsafe {
-            std::slice::from_raw_parts_mut(self.view.data.cast::<u8>().sub(self.bytes.first), self.bytes.length)
+            std::slice::from_raw_parts_mut(
+                self.view.data.cast::<u8>().sub(self.bytes.first),
+                self.bytes.length,
+            )
         };
         ViewMut::new(bytes, self.layout)
     }
@@ -476,7 +487,10 @@ impl Output {
         let places = self.bytes.pixels(width, height);
         // SAFETY: as the maker of this said; nothing else reads or writes these bytes until the call returns.
         let bytes = unsafe {
-            std::slice::from_raw_parts_mut(self.view.data.cast::<u8>().sub(self.bytes.first), self.bytes.length)
+            std::slice::from_raw_parts_mut(
+                self.view.data.cast::<u8>().sub(self.bytes.first),
+                self.bytes.length,
+            )
         };
         for (pixel, at) in picture.chunks_exact(size).zip(places) {
             bytes[at..at + size].copy_from_slice(pixel);

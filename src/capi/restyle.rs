@@ -323,8 +323,11 @@ pub unsafe extern "C" fn ca2_restyle_plan(
 
 fn to_c(report: &Report) -> ca2_restyle_report {
     let mut notes = [0; 256];
-    let lists =
-        [(&report.missing, CA2_NOTE_MISSING), (&report.absent, CA2_NOTE_ABSENT), (&report.unseen, CA2_NOTE_UNSEEN)];
+    let lists = [
+        (&report.missing, CA2_NOTE_MISSING),
+        (&report.absent, CA2_NOTE_ABSENT),
+        (&report.unseen, CA2_NOTE_UNSEEN),
+    ];
     for (classes, note) in lists {
         classes.iter().for_each(|&class| notes[class] |= note);
     }

@@ -194,7 +194,7 @@ mod tests {
                 let Samples::F32(v) = result.samples_mut() else { panic!() };
                 v.iter_mut().step_by(2).for_each(|v| *v = f32::from_bits(v.to_bits() ^ 1));
                 let back = srgb.back(&original, &result).unwrap();
-                let step = match original.samples() {
+                let step: f32 = match original.samples() {
                     Samples::U8(_) => 1.0 / 255.0,
                     // moxcms takes floats as 14-bit values.
                     _ => 1.0 / 16384.0,

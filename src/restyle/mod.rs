@@ -218,7 +218,8 @@ pub fn restyle_to_picture(job: &Job, progress: Progress) -> Result<(Picture, Rep
 pub fn restyle_picture(content: &Picture, job: &Job, progress: Progress) -> Result<(Picture, Report)> {
     match content.in_srgb()? {
         None => {
-            let (mut result, report) = restyle_to_picture(&Job { content: content.view(), ..*job }, progress)?;
+            let (mut result, report) =
+                restyle_to_picture(&Job { content: content.view(), ..*job }, progress)?;
             *result.metadata_mut() = content.metadata().clone();
             Ok((result, report))
         }

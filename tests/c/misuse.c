@@ -1038,7 +1038,11 @@ int main(int count, char **arguments) {
     EXPECT(CA2_OK, ca2_context_create(&options, &context));
     EXPECT(CA2_OK, ca2_model_open(context, model_path, &model));
     EXPECT(CA2_OK, ca2_model_open(context, arguments[2], &strange));
-    EXPECT(CA2_OK, ca2_style_extract(model, &content, &map, NULL, &style));
+    static uint8_t reference_pixels[N * 3];
+    for (int i = 0; i < N * 3; i++) reference_pixels[i] = (uint8_t)(255 - pixels[i] / 2);
+    ca2_image_view reference = content;
+    reference.data = reference_pixels;
+    EXPECT(CA2_OK, ca2_style_extract(model, &reference, &map, NULL, &style));
     if (failures == 0) {
         nulls(model_path);
         sizes();
