@@ -37,8 +37,8 @@
 #define CA2_MODEL_INFO_INIT {sizeof(ca2_model_info), NULL, NULL, NULL, 0, 0, 0, 0, 0, 0}
 #define CA2_CLASS_INFO_INIT {sizeof(ca2_class_info), NULL, NULL, 0, {0, 0, 0, 0}}
 #define CA2_EXTRACT_OPTIONS_INIT {sizeof(ca2_extract_options), NULL, NULL}
-#define CA2_RESTYLE_OPTIONS_INIT {sizeof(ca2_restyle_options), 0, NULL, NULL, NULL, 0, 0.0f, 0, NULL, NULL}
-#define CA2_RESTYLE_REPORT_INIT {sizeof(ca2_restyle_report), 0, 0, {0}}
+#define CA2_RESTYLE_OPTIONS_INIT {sizeof(ca2_restyle_options), 0, NULL, NULL, NULL, 0, 0.0f, 0.0f, 0.0f, 0, NULL, NULL}
+#define CA2_RESTYLE_REPORT_INIT {sizeof(ca2_restyle_report), 0, 0, 0, 0, 0, 0, {0}}
 #define CA2_SYNTHESIZE_OPTIONS_INIT {sizeof(ca2_synthesize_options), 0, NULL, 0.0f, 0, NULL, NULL}
 #define CA2_ATTENTION_OPTIONS_INIT {sizeof(ca2_attention_options), 0, 0, NULL, NULL}
 
@@ -217,6 +217,11 @@
 #define CA2_RESTYLE_STRENGTH 1
 
 /**
+ * `morph` counts.
+ */
+#define CA2_RESTYLE_MORPH 2
+
+/**
  * In `notes`: to be restyled, but the style lacks the class: it kept its own look.
  */
 #define CA2_NOTE_MISSING 1
@@ -225,6 +230,11 @@
  * In `notes`: asked for in `classes`, but no label map has it.
  */
 #define CA2_NOTE_ABSENT 2
+
+/**
+ * In `notes`: to be restyled, but with too few pixels for the network to see any: it was left as it is.
+ */
+#define CA2_NOTE_UNSEEN 4
 
 /**
  * A device with the thread that owns it, a memory limit and a log.
@@ -559,11 +569,21 @@ typedef struct ca2_restyle_options {
      */
     float strength;
     /**
+     * How far a change of the classes that were not asked for comes through, 0 to 1: the network moves them too, by light and
+     * cast colours. Above 0, a job without a mask may change the whole picture.
+     */
+    float coupling;
+    /**
+     * With `target_labels`, how far the layout goes from `labels` to them, 0 to 1. Counts with CA2_RESTYLE_MORPH, else 1.
+     */
+    float morph;
+    /**
      * Always 0.
      */
     uint32_t reserved;
     /**
-     * Told how far it is; may be NULL.
+     * Told how far it is; may be NULL. So that the output stays untouched however late it stops the work, the result is then
+     * made beside it, at the cost of as many bytes as its pixels.
      */
     ca2_progress_fn progress;
     /**
@@ -626,6 +646,22 @@ typedef struct ca2_restyle_report {
      * How many classes have CA2_NOTE_ABSENT.
      */
     uint32_t absent_count;
+    /**
+     * How many classes have CA2_NOTE_UNSEEN.
+     */
+    uint32_t unseen_count;
+    /**
+     * Side in pixels of the square of the content that the network saw; 0 when there was nothing to do.
+     */
+    uint32_t window_side;
+    /**
+     * Column of that square's upper left pixel; it may reach beyond the content.
+     */
+    int64_t window_x;
+    /**
+     * Row of that square's upper left pixel.
+     */
+    int64_t window_y;
     /**
      * CA2_NOTE_* of each class by its index, or'ed together; 0 when there is nothing to say.
      */
@@ -1075,12 +1111,13 @@ void ca2_style_release(struct ca2_style *style);
  * Restyles a picture: `content`, under its label map `labels`, in the looks of `style`, written to `output`.
  *
  * `output` has the content's size, format and transfer. Where nothing is to change, and in alpha, its samples are the
- * content's bit for bit. It may be the content itself, exactly (changed in place, at the cost of a copy of it meanwhile),
- * and must not overlap any input otherwise. `options` may be NULL; `report` may be NULL. All memory is borrowed for the call;
- * `output` and `report` are untouched unless it returns CA2_OK. Any thread; blocks until the context's earlier work and this
- * are done. Errors: CA2_INVALID_ARGUMENT, also when sizes differ, a label or class is beyond the model's, a strength or mask
- * value is not 0 to 1, or the style is of another model; CA2_UNSUPPORTED; CA2_MEMORY_LIMIT; CA2_DEVICE; CA2_CANCELLED;
- * CA2_BUSY. Since 0.1.
+ * content's bit for bit; infinite and undefined samples stay too. It may be the content itself, exactly (changed in place, at
+ * the cost of as many bytes as its pixels), and must not overlap any input otherwise; its rows must not lie in each other.
+ * `options` may be NULL; `report` may be NULL. All memory is borrowed for the call; `output` and `report` are untouched
+ * unless it returns CA2_OK. Any thread; blocks until the context's earlier work and this are done.
+ * Errors: CA2_INVALID_ARGUMENT, also when sizes differ, a label or class is beyond the model's, a strength or mask value is
+ * not 0 to 1, or the style is of another model; CA2_UNSUPPORTED; CA2_MEMORY_LIMIT; CA2_DEVICE; CA2_CANCELLED; CA2_BUSY.
+ * Since 0.1.
  *
  * # Safety
  * Pointers are NULL or what their types say; views tell the truth about their memory.
@@ -1093,6 +1130,26 @@ ca2_status ca2_restyle(const struct ca2_model *model,
                        const struct ca2_restyle_options *options,
                        const struct ca2_image_view_mut *output,
                        struct ca2_restyle_report *report);
+
+/**
+ * How many bytes ca2_restyle() with the same arguments would need at most beyond them and the model, in `*needed`: an
+ * estimate from above. It returns CA2_MEMORY_LIMIT when that is more than the context's memory_limit.
+ *
+ * `in_place` is 1 if the output is to be the content, else 0. The context's limit does not matter here, and nothing is
+ * computed. Any thread, any time; never blocks. Errors: CA2_INVALID_ARGUMENT, CA2_UNSUPPORTED; `*needed` is untouched then.
+ * Since 0.1.
+ *
+ * # Safety
+ * Pointers are NULL or what their types say; views tell the truth about their memory.
+ */
+CA2_MUST_USE
+ca2_status ca2_restyle_plan(const struct ca2_model *model,
+                            const struct ca2_image_view *content,
+                            const struct ca2_label_view *labels,
+                            const struct ca2_style *style,
+                            const struct ca2_restyle_options *options,
+                            uint32_t in_place,
+                            uint64_t *needed);
 
 /**
  * The picture that the network makes of a label map in a style, or out of noise when `style` is NULL, written to `output`.

@@ -99,7 +99,7 @@ impl Context {
         let info = context.device_info();
         let threads = context.threads();
         context.log(Level::Info, || format!("device {}: {}, {threads} threads", info.choice, info.name));
-        if options.device == Choice::Auto && info.choice == Choice::Cpu {
+        if context.0.log.is_some() && options.device == Choice::Auto && info.choice == Choice::Cpu {
             for kind in device::list().iter().filter(|d| d.choice != Choice::Cpu) {
                 let why = kind.unavailable.as_deref().unwrap_or("it did not open");
                 context.log(Level::Debug, || format!("device {} was not chosen: {why}", kind.choice));

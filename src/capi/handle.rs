@@ -213,3 +213,51 @@ pub(super) unsafe fn path(from: *const c_char, name: &str) -> Result<PathBuf> {
 pub(super) fn null(name: &str) -> Error {
     Error::invalid(format!("{name} is NULL"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A struct that has grown since version 1.
+    #[repr(C)]
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    struct Grown {
+        struct_size: usize,
+        old: u64,
+        new: u64,
+    }
+
+    // SAFETY: repr(C), begins with struct_size, and is numbers.
+    unsafe impl Sized1 for Grown {
+        const NAME: &'static str = "grown";
+        const FIRST: usize = 16;
+    }
+
+    fn read(bytes: &[u64]) -> Result<Grown> {
+        // SAFETY: the tests give as many bytes as they say.
+        unsafe { read_sized(bytes.as_ptr().cast::<Grown>(), "it") }
+    }
+
+    #[test]
+    fn callers_of_every_version_are_understood() {
+        assert_eq!(read(&[16, 7]).unwrap(), Grown { struct_size: 16, old: 7, new: 0 }, "an old one");
+        assert_eq!(read(&[24, 7, 8]).unwrap(), Grown { struct_size: 24, old: 7, new: 8 });
+        assert_eq!(read(&[40, 7, 8, 0, 0]).unwrap().new, 8, "a newer one that does not use what is new");
+        assert!(matches!(read(&[40, 7, 8, 0, 1]), Err(Error::Unsupported(_))));
+        assert!(matches!(read(&[8]), Err(Error::InvalidArgument(_))));
+        assert!(matches!(read(&[u64::MAX, 7]), Err(Error::InvalidArgument(_))), "not initialised");
+    }
+
+    #[test]
+    fn nothing_is_written_past_an_older_callers_struct() {
+        let mut bytes = [16u64, 1, 2, 3];
+        let value = Grown { struct_size: 0, old: 7, new: 8 };
+        // SAFETY: the array is as long as its first number says.
+        unsafe { write_sized(bytes.as_mut_ptr().cast::<Grown>(), &value) };
+        assert_eq!(bytes, [16, 7, 2, 3]);
+        bytes[0] = 24;
+        // SAFETY: as above.
+        unsafe { write_sized(bytes.as_mut_ptr().cast::<Grown>(), &value) };
+        assert_eq!(bytes, [24, 7, 8, 3]);
+    }
+}

@@ -130,14 +130,6 @@ pub struct ca2_label_view {
     pub pixel_stride: i64,
 }
 
-// Frozen layouts; the C test asserts the same.
-#[cfg(target_pointer_width = "64")]
-const _: () = assert!(
-    size_of::<ca2_image_view>() == 40
-        && size_of::<ca2_image_view_mut>() == 40
-        && size_of::<ca2_label_view>() == 40
-);
-
 /// Where a view's bytes are: `length` bytes from `start`, the first pixel `first` bytes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
@@ -518,5 +510,55 @@ impl Output {
         ViewMut::new(&mut picture, layout)?.write_opaque(&image)?;
         self.write_tight(&picture);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(size: (u32, u32), strides: (i64, i64)) -> Result<Layout> {
+        // Never read.
+        Layout::new("it", std::ptr::without_provenance(1 << 20), size, strides, 3)
+    }
+
+    #[test]
+    fn bytes_lie_from_the_lowest_pixel_to_the_highest() {
+        let at = |row, pixel| {
+            let l = layout((4, 2), (row, pixel)).unwrap();
+            (l.start - (1 << 20), l.first, l.length)
+        };
+        assert_eq!(at(0, 0), (0, 0, 24));
+        assert_eq!(at(100, 5), (0, 0, 118));
+        assert_eq!(at(0, 5), (0, 0, 38), "tight rows of loose pixels");
+        let below = |row, pixel, first: usize, length| {
+            let l = layout((4, 2), (row, pixel)).unwrap();
+            assert_eq!((l.start + l.first, l.first, l.length), (1 << 20, first, length), "{row} {pixel}");
+        };
+        below(-100, 5, 100, 118);
+        below(100, -5, 15, 118);
+        below(-100, -5, 115, 118);
+        below(3, 6, 0, 24); // transposed
+    }
+
+    #[test]
+    fn sizes_and_strides_that_cannot_be_are_refused() {
+        for size in [(0, 1), (1, 0), (u32::MAX, u32::MAX), (1 << 16, 1 << 15)] {
+            assert!(layout(size, (0, 0)).is_err(), "{size:?}");
+        }
+        for strides in
+            [(1, 0), (11, 0), (-11, 0), (0, 2), (0, -1), (i64::MAX, 0), (i64::MIN, 0), (0, i64::MIN), (2, 6)]
+        {
+            assert!(layout((4, 2), strides).is_err(), "{strides:?}");
+        }
+        assert!(layout((1, 1), (1, 1)).is_ok(), "one pixel has no neighbour");
+        assert!(layout((1 << 15, 1 << 15), (0, 0)).is_ok());
+    }
+
+    #[test]
+    fn layouts_overlap_by_a_byte() {
+        let at = |start: usize| Layout { start, length: 10, first: 0, row_stride: 10, pixel_stride: 1 };
+        assert!(at(100).overlaps(&at(109)) && at(109).overlaps(&at(100)));
+        assert!(!at(100).overlaps(&at(110)) && !at(110).overlaps(&at(100)));
     }
 }

@@ -14,3 +14,28 @@ mod status;
 mod style;
 mod synthesize;
 mod version;
+
+/// The layouts that programs were built with; `tests/c/layout.c` asserts the same on C's side.
+#[cfg(target_pointer_width = "64")]
+const _: () = {
+    use std::mem::offset_of;
+    macro_rules! layout {
+        ($type:path, $size:literal, $($field:ident $offset:literal),*) => {
+            assert!(size_of::<$type>() == $size);
+            $(assert!(offset_of!($type, $field) == $offset);)*
+        };
+    }
+    layout!(image::ca2_image_view, 40, data 0, width 8, height 12, format 16, transfer 20, row_stride 24, pixel_stride 32);
+    layout!(image::ca2_image_view_mut, 40, data 0, width 8, height 12, format 16, transfer 20, row_stride 24, pixel_stride 32);
+    layout!(image::ca2_label_view, 40, data 0, width 8, height 12, format 16, row_stride 24, pixel_stride 32);
+    layout!(restyle::ca2_class_strength, 8, index 0, strength 4);
+    layout!(device::ca2_device_info, 40, device 8, number 12, memory 16, name 24, unavailable 32);
+    layout!(context::ca2_context_options, 48, device 8, device_number 12, threads 16, log_level 20, memory_limit 24, log 32, log_data 40);
+    layout!(model::ca2_model_info, 56, name 8, version 16, licence 24, class_count 32, noise_width 48);
+    layout!(model::ca2_class_info, 32, name 8, groups 16, group_count 24, color 28);
+    layout!(style::ca2_extract_options, 24, progress 8, progress_data 16);
+    layout!(restyle::ca2_restyle_options, 80, fields 8, target_labels 16, mask 24, classes 32, class_count 40, strength 48, coupling 52, morph 56, progress 64);
+    layout!(restyle::ca2_restyle_report, 296, missing_count 8, unseen_count 16, window_x 24, notes 40);
+    layout!(synthesize::ca2_synthesize_options, 48, seed 8, target_labels 16, morph 24, progress 32);
+    layout!(attention::ca2_attention_options, 32, stage 8, progress 16);
+};

@@ -561,6 +561,7 @@ static void formats(void) {
                         changed |= memcmp(a, b, pixel) != 0;
                     if (channels == 2 || channels == 4) kept &= memcmp(a + pixel - sample, b + pixel - sample, sample) == 0;
                 }
+                if (!kept || !changed) fprintf(stderr, "format %#x, transfer %u\n", (unsigned)format, (unsigned)transfer);
                 CHECK(kept && changed);
                 for (size_t i = N * pixel; i < sizeof to_bytes; i++) kept &= to_bytes[i] == 0xA5;
                 CHECK(kept);
@@ -1038,7 +1039,11 @@ int main(int count, char **arguments) {
     EXPECT(CA2_OK, ca2_context_create(&options, &context));
     EXPECT(CA2_OK, ca2_model_open(context, model_path, &model));
     EXPECT(CA2_OK, ca2_model_open(context, arguments[2], &strange));
-    EXPECT(CA2_OK, ca2_style_extract(model, &content, &map, NULL, &style));
+    static uint8_t reference_pixels[N * 3];
+    for (int i = 0; i < N * 3; i++) reference_pixels[i] = (uint8_t)(i % 3 == 1 ? 255 : 0); /* green */
+    ca2_image_view reference = content;
+    reference.data = reference_pixels;
+    EXPECT(CA2_OK, ca2_style_extract(model, &reference, &map, NULL, &style));
     if (failures == 0) {
         nulls(model_path);
         sizes();
