@@ -306,60 +306,42 @@ impl RowWork {
         let (labels, target) = (change.coverage.labels, change.coverage.target);
         let (width, height) = (labels.width(), labels.height());
         let near = |v: usize, step: usize, size: usize| (v + step).saturating_sub(1).min(size - 1);
-        let here_changed = labels.get(x, y) != target.get(x, y);
-        // Few classes meet at a pixel: (class, weight of its transform, weight of its new shape).
-        let mut met = [(0usize, 0.0f32, 0.0f32); 9];
-        let mut count = 0;
+        // Few classes meet at a pixel: (class, its weight in the content, its weight in the new layout).
+        let mut met = [(0usize, 0.0f32, 0.0f32); 18];
+        let (mut count, mut changed) = (0, false);
         for (j, wy) in SOFT.iter().enumerate() {
             for (i, wx) in SOFT.iter().enumerate() {
                 let (nx, ny) = (near(x, i, width), near(y, j, height));
                 let (class, shape) = (labels.get(nx, ny), target.get(nx, ny));
-                let changed = here_changed || class != shape;
-                let class = usize::from(if changed { shape } else { class });
-                let at = met[..count].iter().position(|m| m.0 == class).unwrap_or(count);
-                if at == count {
-                    met[at] = (class, 0.0, 0.0);
-                    count += 1;
-                }
-                let weight = wx * wy;
-                if changed {
-                    met[at].2 += weight;
-                } else {
-                    met[at].1 += weight;
-                }
+                changed |= class != shape;
+                let mut add = |class: u8, old: f32, new: f32| {
+                    let class = usize::from(class);
+                    let at = met[..count].iter().position(|m| m.0 == class).unwrap_or(count);
+                    if at == count {
+                        met[at] = (class, 0.0, 0.0);
+                        count += 1;
+                    }
+                    met[at] = (class, met[at].1 + old, met[at].2 + new);
+                };
+                add(class, wx * wy, 0.0);
+                add(shape, 0.0, wx * wy);
             }
         }
         let met = &met[..count];
-        if met.iter().all(|m| m.2 == 0.0) {
-            return self.mixture(change, content, x, y, old, met);
-        }
-        let (mut new, mut moved) = (*old, false);
-        let (mut shape_rgb, mut shape_weight) = ([0.0f32; 3], 0.0f32);
-        for &(class, transform, shape) in met {
-            if transform > 0.0
-                && let Some(grid) = &change.grids[class]
-            {
-                self.add(change, grid, class, x, y, old, transform, &mut new);
-                moved = true;
-            }
-            if shape > 0.0
-                && let Some(shapes) = &change.shape
-                && let Some(rgb) = shapes.color(&change.window, class, x, y)
-            {
-                for (sum, v) in shape_rgb.iter_mut().zip(rgb) {
-                    *sum += shape * v;
+        // Pixels that touch a new shape too: the content there is mixed with what was before.
+        if let (true, Some(shape)) = (changed, &change.shape) {
+            let (mut sum, mut total) = ([0.0f32; 3], 0.0f32);
+            for &(class, _, weight) in met.iter().filter(|m| m.2 > 0.0) {
+                if let Some(rgb) = shape.color(&change.window, class, x, y) {
+                    for (sum, v) in sum.iter_mut().zip(rgb) {
+                        *sum += weight * v;
+                    }
+                    total += weight;
                 }
-                shape_weight += shape;
             }
+            return (total > 0.0).then(|| sum.map(|v| v / total));
         }
-        if shape_weight > 0.0 {
-            let share = if here_changed { 1.0 } else { shape_weight };
-            for (new, v) in new.iter_mut().zip(shape_rgb) {
-                *new += share * (v / shape_weight - *new);
-            }
-            moved = true;
-        }
-        moved.then_some(new)
+        self.mixture(change, content, x, y, old, met)
     }
 }
 

@@ -443,9 +443,21 @@ fn join(job: &Job, change: &Change, after: &RgbImage, morph: f32) -> Shape {
     let mut shown = window.rgb(&job.content, side).pixels;
     let covered = window.coverage(&change.coverage, side);
     change.preview(&mut shown, &labels, |x, y| covered[y * side + x]);
-    let new: Vec<bool> =
-        (0..side * side).map(|i| labels.indices()[i] != target.indices()[i] && covered[i] > 0.0).collect();
-    Shape::join(after.resized(side, side), target, morph < 1.0, &shown, &new)
+    let changed = |i: usize| labels.indices()[i] != target.indices()[i];
+    // With what touches a new shape: the content there is mixed with what was before.
+    let near = |i: usize| {
+        let around = |v: usize| v.saturating_sub(1)..(v + 2).min(side);
+        around(i / side).any(|y| around(i % side).any(|x| changed(y * side + x)))
+    };
+    let new: Vec<bool> = (0..side * side).map(|i| covered[i] > 0.0 && near(i)).collect();
+    let between = morph < 1.0;
+    let generated = if between {
+        after.resized(side, side)
+    } else {
+        let small = window.labels(change.coverage.target, after.width);
+        shape::enlarge(after, &small, &interior(&small), &target)
+    };
+    Shape::join(generated, target, between, &shown, &new)
 }
 
 /// What each class's transforms are fitted to: its pixels whose class stays.
