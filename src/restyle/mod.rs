@@ -97,7 +97,7 @@ pub struct Job<'a> {
     /// How the result is to be laid out instead, of the content's size; for the network method alone.
     pub target_labels: Option<&'a LabelMap>,
     /// Where the result may differ from the content, of its size: gray, 0 keeps and 1 changes. Its transfer means nothing.
-    /// Without one: the pixels of the asked classes.
+    /// Without one: the pixels of the asked classes and those that touch them, where edges mix.
     pub mask: Option<View<'a>>,
     pub method: Method<'a>,
     /// Classes to restyle, each with its strength in [0, 1]: 0 is its own style, 1 the reference's. None: all, at 1.
@@ -477,9 +477,21 @@ fn join(job: &Job, change: &Change, after: &RgbImage, morph: f32) -> Shape {
     let mut shown = window.rgb(&job.content, side).pixels;
     let covered = window.coverage(&change.coverage, side);
     change.preview(&mut shown, &labels, |x, y| covered[y * side + x]);
-    let new: Vec<bool> =
-        (0..side * side).map(|i| labels.indices()[i] != target.indices()[i] && covered[i] > 0.0).collect();
-    Shape::join(after.resized(side, side), target, morph < 1.0, &shown, &new)
+    let changed = |i: usize| labels.indices()[i] != target.indices()[i];
+    // With what touches a new shape: the content there is mixed with what was before.
+    let near = |i: usize| {
+        let around = |v: usize| v.saturating_sub(1)..(v + 2).min(side);
+        around(i / side).any(|y| around(i % side).any(|x| changed(y * side + x)))
+    };
+    let new: Vec<bool> = (0..side * side).map(|i| covered[i] > 0.0 && near(i)).collect();
+    let between = morph < 1.0;
+    let generated = if between {
+        after.resized(side, side)
+    } else {
+        let small = window.labels(change.coverage.target, after.width);
+        shape::enlarge(after, &small, &interior(&small), &target)
+    };
+    Shape::join(generated, target, between, &shown, &new)
 }
 
 /// What a region's transforms are fitted to.

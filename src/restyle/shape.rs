@@ -22,6 +22,38 @@ pub(super) struct Shape {
     classes: Option<LabelMap>,
 }
 
+/// A generated picture at the size of `target`, each pixel from those of its own class nearby, by their `weights`; a class
+/// that the small map has lost takes what is there.
+pub(super) fn enlarge(small: &RgbImage, labels: &LabelMap, weights: &[f32], target: &LabelMap) -> RgbImage {
+    let (side, from) = (target.width(), small.width);
+    let scale = from as f32 / side as f32;
+    let mut pixels = Vec::with_capacity(side * side * 3);
+    for (i, &class) in target.indices().iter().enumerate() {
+        let place = |v: usize| ((v as f32 + 0.5) * scale - 0.5).max(0.0);
+        let (x, y) = (place(i % side), place(i / side));
+        let range = |v: f32| (v.round() as usize).saturating_sub(2)..(v.round() as usize + 3).min(from);
+        let (mut sums, mut totals) = ([[0.0f32; 3]; 2], [0.0f32; 2]);
+        for ny in range(y) {
+            for nx in range(x) {
+                let at = ny * from + nx;
+                let (dx, dy) = (nx as f32 - x, ny as f32 - y);
+                let hat = (-1.4 * (dx * dx + dy * dy)).exp();
+                // The sums of the class, and of all.
+                let of_class = if labels.indices()[at] == class { hat * weights[at] } else { 0.0 };
+                for (k, w) in [of_class, hat].into_iter().enumerate() {
+                    totals[k] += w;
+                    for (sum, v) in sums[k].iter_mut().zip(&small.pixels[at * 3..]) {
+                        *sum += w * v;
+                    }
+                }
+            }
+        }
+        let k = usize::from(totals[0] < 1e-6);
+        pixels.extend(sums[k].map(|v| v / totals[k]));
+    }
+    RgbImage { width: side, height: side, pixels }
+}
+
 impl Shape {
     /// `generated` is the window's picture and `classes` its target labels, both [`SIDE`] squared; `shown` is what the
     /// result shows outside the new shapes, and `new` where they are.

@@ -119,7 +119,7 @@ pub fn check<T: clap::Args>(tasks: &[Task]) -> Result<()> {
         let files = task.settings.files::<T>();
         let inputs: Vec<&Path> =
             files.iter().map(|(_, p)| p.as_path()).chain([task.content.as_path()]).collect();
-        for output in tasks.iter().map(|t| &t.output).filter(|o| inputs.contains(&o.as_path())) {
+        if let Some(output) = tasks.iter().map(|t| &t.output).find(|o| inputs.contains(&o.as_path())) {
             return Err(Error::invalid(format!("{} is an input: write to another file", output.display())));
         }
         crate::common::check_output(&task.output, &inputs.into_iter().map(Some).collect::<Vec<_>>())?;

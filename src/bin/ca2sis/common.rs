@@ -10,6 +10,7 @@ use ca2sis::model::{Class, Model};
 use ca2sis::nn::Network;
 use ca2sis::progress::Progress;
 use ca2sis::record::{self, DigitalSource, Input, ModelId, Output, Record};
+use ca2sis::restyle::Statistics;
 use ca2sis::style::Style;
 use ca2sis::{Error, Result};
 use candle_core::Device;
@@ -150,6 +151,19 @@ impl ReferenceArgs {
         let bar = Bar::new(format!("reading {}", reference.display()));
         let picture = picture.to_srgb()?.unwrap_or(picture);
         Style::extract(network, &picture, &labels, Progress::new(&|done| bar.at(done)))
+    }
+}
+
+impl ReferenceArgs {
+    /// The colours of the reference's classes.
+    pub fn statistics(&self, model: &Model) -> Result<Statistics> {
+        let (Some(reference), Some(labels)) = (&self.reference, &self.reference_labels) else {
+            return Err(Error::invalid("--method statistics needs --reference and --reference-labels"));
+        };
+        let picture = Picture::read(reference)?;
+        let labels = LabelMap::read(labels, model.classes())?.upright_with(&picture);
+        let picture = picture.to_srgb()?.unwrap_or(picture);
+        Statistics::extract(&picture, &labels, model.classes().len())
     }
 }
 

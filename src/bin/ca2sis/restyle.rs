@@ -9,7 +9,7 @@ use ca2sis::model::{Class, Model};
 use ca2sis::nn::Network;
 use ca2sis::progress::Progress;
 use ca2sis::record::{DigitalSource, ModelId, Record};
-use ca2sis::restyle::{Job, Method, Options, restyle_picture};
+use ca2sis::restyle::{Confidence, Job, Method, Options, restyle_picture};
 use ca2sis::{Error, Result};
 use clap::ArgMatches;
 
@@ -77,10 +77,33 @@ pub struct JobArgs {
     /// Strength of the whole change, from 0 to 1
     #[arg(long, default_value_t = 1.0)]
     strength: f32,
+    /// How much of what the new look does to classes that were not asked for comes through, from 0 to 1: light and cast
+    /// colours. Above 0 and without a mask, the whole picture may change
+    #[arg(long, default_value_t = 0.0)]
+    coupling: f32,
+    /// How far the layout goes to the target labels, from 0 to 1
+    #[arg(long, default_value_t = 1.0)]
+    morph: f32,
+    /// Where the look comes from: the network, or the colours of each class of the reference alone
+    #[arg(long, value_enum, default_value_t = How::Network)]
+    method: How,
+    /// Say how far the result can be trusted, and write a heat map of it beside the result (OUTPUT.confidence.png; green is
+    /// far)
+    #[arg(long)]
+    confidence: bool,
     /// Who holds the rights to the reference, and under what terms it is used; kept in the record
     #[arg(long, value_name = "TEXT")]
     rights: Option<String>,
 }
+
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum How {
+    Network,
+    Statistics,
+}
+
+/// Below this a result is worth a warning: the network attends to its classes by less than about a half.
+const DOUBTFUL: f32 = 0.4;
 
 pub fn run(args: Args, matches: &ArgMatches) -> Result<bool> {
     if let Some(path) = &args.from_record {
@@ -129,6 +152,14 @@ impl JobArgs {
         if self.labels.is_none() {
             return Err(Error::invalid("the content's label map is missing: name it with --labels"));
         }
+        if self.method == How::Statistics && self.reference.paths()[2].is_some() {
+            return Err(Error::invalid(
+                "a style file is of the network's making: name a reference picture for --method statistics",
+            ));
+        }
+        if self.method == How::Statistics && self.confidence {
+            return Err(Error::invalid("--confidence is of the network's work: statistics have none"));
+        }
         self.reference.check()
     }
 }
@@ -163,18 +194,41 @@ impl Shared {
         let labels = read_labels(labels)?;
         let target_labels = job.target_labels.as_ref().map(read_labels).transpose()?;
         let mask = job.mask.as_ref().map(Mask::read).transpose()?.map(|m| m.upright_with(&content));
-        let style = styles.get(&job.reference, model, network)?;
+        let (style, statistics);
+        let (method, source) = match job.method {
+            How::Network => {
+                style = styles.get(&job.reference, model, network)?;
+                let method = Method::Network { network, style: &style };
+                (method, DigitalSource::CompositeWithTrainedAlgorithmicMedia)
+            }
+            How::Statistics => {
+                statistics = job.reference.statistics(model)?;
+                (Method::Statistics(&statistics), DigitalSource::AlgorithmicallyEnhanced)
+            }
+        };
         let work = Job {
             target_labels: target_labels.as_ref(),
             mask: mask.as_ref().map(View::from),
             classes: &classes,
-            options: Options { strength: job.strength, ..Options::default() },
-            ..Job::new(&content, &labels, Method::Network { network, style: &style })
+            options: Options {
+                strength: job.strength,
+                coupling: job.coupling,
+                morph: job.morph,
+                confidence: job.confidence,
+                ..Options::default()
+            },
+            ..Job::new(&content, &labels, method)
         };
         let name = content_path.file_name().unwrap_or_default().to_string_lossy();
         let bar = Bar::new(count.map_or(name.to_string(), |(i, n)| format!("{i}/{n} {name}")));
         let (result, report) = restyle_picture(&content, &work, Progress::new(&|done| bar.at(done)))?;
         drop(bar);
+        if report.untouched.differing > 0 {
+            return Err(Error::invalid(format!(
+                "{} pixels outside the mask came out changed, so nothing was written: this is a defect of ca2sis",
+                report.untouched.differing
+            )));
+        }
 
         let mut files = settings.files::<JobArgs>();
         files.push(("content".into(), content_path.clone()));
@@ -182,7 +236,7 @@ impl Shared {
         options.remove("rights");
         let made = Made {
             command: "restyle",
-            source: DigitalSource::CompositeWithTrainedAlgorithmicMedia,
+            source,
             model,
             device: network.device(),
             files,
@@ -197,6 +251,10 @@ impl Shared {
         if let Some(folder) = output.parent().filter(|p| !p.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         }
+        let heat_map = match &report.confidence {
+            Some(figures) => Some((figures, figures.heat_map(content.width(), content.height())?)),
+            None => None,
+        };
         let record = write_result(result, output, place, made, hashes)?;
         note(model.classes(), &report.missing, "kept in their own style, as the reference lacks them");
         note(model.classes(), &report.absent, "not restyled, as no label map has them");
@@ -205,6 +263,10 @@ impl Shared {
             &report.unseen,
             "left as they are, as the network sees none of their few pixels",
         );
+        if let Some((figures, heat_map)) = heat_map {
+            heat_map.write(output.with_extension("confidence.png"))?;
+            say_confidence(figures, model.classes());
+        }
         if json() {
             say!("{}", serde_json::to_string(&record).expect("a record has only texts as keys"));
         }
@@ -284,6 +346,23 @@ fn again(path: &Path, args: &Args) -> Result<bool> {
     let reason = if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join("; ")) };
     eprintln!("ca2sis: {}: the pixels are not those of the record{reason}", task.output.display());
     Ok(false)
+}
+
+/// Says how far to trust the result, and which classes not.
+fn say_confidence(figures: &Confidence, classes: &[Class]) {
+    if json() {
+        return;
+    }
+    say!("confidence {:.2} of 1", figures.overall);
+    let doubtful: Vec<usize> =
+        figures.classes.iter().filter(|(_, figure)| *figure < DOUBTFUL).map(|&(class, _)| class).collect();
+    if figures.overall < DOUBTFUL {
+        eprintln!(
+            "ca2sis: the network does not know pictures like this one well: look at the result closely, or use --method statistics"
+        );
+    } else {
+        note(classes, &doubtful, "less sure than the rest, look at these classes closely");
+    }
 }
 
 /// Reads `--classes`: names of classes or of groups, each with a strength where one is given.

@@ -1,0 +1,389 @@
+//! The full-resolution path: what must not change does not, whatever the form of the pixels; what changes does so
+//! smoothly, and the same on any machine.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ca2sis::Error;
+use ca2sis::image::{Channels, LabelMap, Layout, Picture, SampleType, Samples, Transfer, View, ViewMut};
+use ca2sis::nn::{self, Config, Network, Stage};
+use ca2sis::progress::Progress;
+use ca2sis::restyle::{Job, Method, Options, Statistics, plan, restyle, restyle_to_picture};
+use ca2sis::style::Style;
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use half::f16;
+
+const CLASSES: usize = 3;
+
+/// A network of a few kilobytes whose weights are noise: it makes no picture, but every path runs.
+fn network() -> Network {
+    let stage = |up| Stage {
+        channels_in: 4,
+        channels_out: 4,
+        up,
+        heads: 2,
+        head_width: 4,
+        ff_factor: 1,
+        self_attention: !up,
+    };
+    let config = Config {
+        classes: CLASSES,
+        resolution: 32,
+        norm_groups: 2,
+        style_dim: 4,
+        style_base: 2,
+        style_downs: 2,
+        style_scales: 1,
+        mask_size: 8,
+        base_size: 8,
+        exclude_background: false,
+        mapping: None,
+        stages: vec![stage(false), stage(true), stage(true)],
+    };
+    let mut seed = 0u32;
+    let mut tensors = HashMap::new();
+    for (name, shape) in nn::manifest(&config).unwrap() {
+        let values = (0..shape.iter().product()).map(|_| noise(&mut seed) * 2.0 - 1.0).collect::<Vec<f32>>();
+        tensors.insert(name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap());
+    }
+    Network::new(&config, VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu)).unwrap()
+}
+
+/// 0 to 1, the same on every run.
+fn noise(seed: &mut u32) -> f32 {
+    *seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+    (*seed >> 8) as f32 / (1 << 24) as f32
+}
+
+/// Three upright bands of classes, each with a base colour and grain.
+fn labels(width: usize, height: usize) -> LabelMap {
+    LabelMap::new(width, height, (0..width * height).map(|i| (i % width * CLASSES / width) as u8).collect())
+        .unwrap()
+}
+
+fn picture(width: usize, height: usize, shift: f32) -> Picture {
+    let labels = labels(width, height);
+    let mut seed = 7;
+    let color = |&class: &u8| {
+        let grain = 0.05 * noise(&mut seed);
+        [0.2 + 0.2 * f32::from(class) + grain, 0.5 - shift + grain, 0.1 + shift * f32::from(class) + grain]
+    };
+    let samples = labels.indices().iter().flat_map(color).collect();
+    Picture::new(width, height, 3, Samples::F32(samples)).unwrap()
+}
+
+fn statistics() -> Statistics {
+    Statistics::extract(&picture(64, 48, 0.3), &labels(64, 48), CLASSES).unwrap()
+}
+
+const SAMPLES: [SampleType; 4] = [SampleType::U8, SampleType::U16, SampleType::F16, SampleType::F32];
+const CHANNELS: [Channels; 4] = [Channels::Gray, Channels::GrayAlpha, Channels::Rgb, Channels::Rgba];
+
+/// Any bytes that are samples; floats from -1 to 3, some infinite or undefined.
+fn bytes(layout: &Layout, len: usize, seed: &mut u32) -> Vec<u8> {
+    let mut bytes: Vec<u8> = (0..len).map(|_| (noise(seed) * 256.0) as u8).collect();
+    if layout.sample.is_float() {
+        let size = layout.sample.size();
+        for sample in bytes.chunks_exact_mut(size) {
+            let value = match noise(seed) {
+                v if v < 0.02 => f32::NAN,
+                v if v < 0.04 => f32::INFINITY,
+                v => v * 4.0 - 1.0,
+            };
+            match layout.sample {
+                SampleType::F16 => sample.copy_from_slice(&f16::from_f32(value).to_ne_bytes()),
+                _ => sample.copy_from_slice(&value.to_ne_bytes()),
+            }
+        }
+    }
+    bytes
+}
+
+#[test]
+fn outside_the_mask_every_byte_is_the_contents_in_every_form() {
+    let statistics = statistics();
+    let mut seed = 1;
+    let mut changed = 0;
+    for (width, height) in [(1, 1), (1, 9), (13, 1), (31, 17)] {
+        let labels = labels(width, height);
+        let mask: Vec<u8> = (0..width * height).map(|i| [0, 255, 0, 100][(i / 2) % 4]).collect();
+        let mask_view =
+            View::new(&mask, Layout::tight(width, height, Channels::Gray, SampleType::U8)).unwrap();
+        for (sample, channels) in SAMPLES.into_iter().flat_map(|s| CHANNELS.map(|c| (s, c))) {
+            for transfer in [Transfer::Srgb, Transfer::Linear] {
+                let size = channels.count() * sample.size();
+                let tight = Layout { transfer, ..Layout::tight(width, height, channels, sample) };
+                // Bottom-up rows with gaps, and pixels with gaps from right to left, in whole samples.
+                let step = size as isize + sample.size() as isize;
+                let row = step * width as isize + 8;
+                let odd = Layout {
+                    offset: (row * height as isize) as usize - 8 - size,
+                    row_stride: -row,
+                    pixel_stride: -step,
+                    ..tight
+                };
+                let content = bytes(&tight, size * width * height, &mut seed);
+                let job = Job {
+                    mask: Some(mask_view),
+                    ..Job::new(View::new(&content, tight).unwrap(), &labels, Method::Statistics(&statistics))
+                };
+                let mut out = vec![0xAB; row as usize * height];
+                let report =
+                    restyle(&job, &mut ViewMut::new(&mut out, odd).unwrap(), Progress::NONE).unwrap();
+                let outside = mask.iter().filter(|&&m| m == 0).count();
+                assert_eq!((report.untouched.pixels, report.untouched.differing), (outside, 0));
+                let colors = channels.colors() * sample.size();
+                for i in 0..width * height {
+                    let at = odd.offset as isize
+                        + (i / width) as isize * odd.row_stride
+                        + (i % width) as isize * odd.pixel_stride;
+                    let (new, old) = (&out[at as usize..][..size], &content[i * size..][..size]);
+                    assert_eq!(new[colors..], old[colors..], "alpha of pixel {i}, {tight:?}");
+                    if mask[i] == 0 {
+                        assert_eq!(new, old, "pixel {i}, {tight:?}");
+                    }
+                    changed += usize::from(new != old);
+                }
+            }
+        }
+    }
+    assert!(changed > 1000, "the job changes something: {changed} pixels");
+}
+
+#[test]
+fn strength_zero_is_the_content_in_the_network_too() {
+    let network = network();
+    let (content, labels) = (picture(45, 30, 0.1), labels(45, 30));
+    let style =
+        Style::extract(&network, &picture(40, 40, 0.3), &self::labels(40, 40), Progress::NONE).unwrap();
+    let method = Method::Network { network: &network, style: &style };
+    let options = Options { strength: 0.0, coupling: 1.0, ..Options::default() };
+    let job = Job { options, ..Job::new(&content, &labels, method) };
+    let (result, report) = restyle_to_picture(&job, Progress::NONE).unwrap();
+    assert_eq!(result, content);
+    assert_eq!(report.untouched.pixels, 45 * 30);
+    let job = Job { options: Options::default(), ..job };
+    assert_ne!(restyle_to_picture(&job, Progress::NONE).unwrap().0, content);
+}
+
+/// A picture in its own style: before and after are the same, so nothing may change, not even by rounding.
+#[test]
+fn a_picture_in_its_own_style_is_itself() {
+    let network = network();
+    let (content, labels) = (picture(50, 34, 0.1), labels(50, 34));
+    let style = Style::extract(&network, &content, &labels, Progress::NONE).unwrap();
+    let method = Method::Network { network: &network, style: &style };
+    for transfer in [Transfer::Srgb, Transfer::Linear] {
+        let mut out = content.clone();
+        let options = Options { coupling: 1.0, ..Options::default() };
+        let job = Job { options, ..Job::new(content.view().with_transfer(transfer), &labels, method) };
+        let style = Style::extract(&network, job.content, &labels, Progress::NONE).unwrap();
+        let job = Job { method: Method::Network { network: &network, style: &style }, ..job };
+        restyle(&job, &mut out.view_mut().with_transfer(transfer), Progress::NONE).unwrap();
+        assert!(out == content, "{transfer:?}");
+    }
+}
+
+#[test]
+fn at_coupling_zero_only_the_asked_classes_change_and_what_touches_them() {
+    let network = network();
+    let (content, labels) = (picture(60, 40, 0.1), labels(60, 40));
+    let style =
+        Style::extract(&network, &picture(40, 40, 0.3), &self::labels(40, 40), Progress::NONE).unwrap();
+    let method = Method::Network { network: &network, style: &style };
+    let moved = |coupling: f32| {
+        let options = Options { coupling, ..Options::default() };
+        let job = Job { classes: &[(1, 1.0)], options, ..Job::new(&content, &labels, method) };
+        let (result, _) = restyle_to_picture(&job, Progress::NONE).unwrap();
+        let (Samples::F32(a), Samples::F32(b)) = (result.samples(), content.samples()) else { panic!() };
+        let mut change = [0.0f32; CLASSES];
+        for (i, (a, b)) in a.iter().zip(b).enumerate() {
+            let (x, class) = (i / 3 % 60, labels.indices()[i / 3]);
+            // Columns 19 and 40 touch class 1.
+            if x != 19 && x != 40 {
+                change[usize::from(class)] += (a - b).abs();
+            }
+        }
+        change
+    };
+    let (apart, coupled) = (moved(0.0), moved(1.0));
+    assert_eq!((apart[0], apart[2]), (0.0, 0.0));
+    assert!(apart[1] > 0.0);
+    assert!(coupled[0] > 0.0 && coupled[2] > 0.0, "{coupled:?}");
+}
+
+/// A 16-bit ramp under a change of colour: no step between neighbours may be much more than the ramp's own.
+#[test]
+fn smooth_gradients_stay_smooth() {
+    let (width, height) = (4096, 8);
+    let value = |i: usize| 8000 + (i / 3 % width) as u16 * 12;
+    let content =
+        Picture::new(width, height, 3, Samples::U16((0..width * height * 3).map(value).collect())).unwrap();
+    let labels = LabelMap::new(width, height, vec![0; width * height]).unwrap();
+    let network = network();
+    let style =
+        Style::extract(&network, &picture(40, 40, 0.3), &self::labels(40, 40), Progress::NONE).unwrap();
+    let job = Job::new(&content, &labels, Method::Network { network: &network, style: &style });
+    let (result, _) = restyle_to_picture(&job, Progress::NONE).unwrap();
+    assert_ne!(result, content);
+    let Samples::U16(samples) = result.samples() else { panic!("16 bits stay") };
+    for (a, b) in samples[..width * 3 - 3].iter().zip(&samples[3..width * 3]) {
+        // 12 is the ramp's step and 3 the most that contrast may grow; the grid's own slope adds as much again.
+        assert!(a.abs_diff(*b) <= 72, "a step from {a} to {b}");
+    }
+}
+
+#[test]
+fn highlights_and_negative_values_survive_in_float() {
+    let (width, height) = (24, 24);
+    let mut content = picture(width, height, 0.1);
+    let mut values = match content.samples() {
+        Samples::F32(v) => v.clone(),
+        _ => unreachable!(),
+    };
+    (values[30], values[31], values[32]) = (12.0, 9.0, 6.0);
+    (values[90], values[91], values[92]) = (-0.2, 0.1, -0.1);
+    content = Picture::new(width, height, 3, Samples::F32(values)).unwrap();
+    let (labels, statistics) = (labels(width, height), statistics());
+    let job = Job::new(&content, &labels, Method::Statistics(&statistics));
+    let (result, _) = restyle_to_picture(&job, Progress::NONE).unwrap();
+    let Samples::F32(v) = result.samples() else { panic!("floats stay") };
+    assert!(v[30..33].iter().all(|v| *v > 1.5), "{:?}", &v[30..33]);
+    assert!(v.iter().all(|v| v.is_finite()));
+}
+
+#[test]
+fn the_bits_do_not_depend_on_the_threads() {
+    let network = network();
+    let (content, labels) = (picture(301, 97, 0.1), labels(301, 97));
+    let style =
+        Style::extract(&network, &picture(40, 40, 0.3), &self::labels(40, 40), Progress::NONE).unwrap();
+    let job = Job::new(&content, &labels, Method::Network { network: &network, style: &style });
+    let on = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| restyle_to_picture(&job, Progress::NONE).unwrap().0)
+    };
+    let one = on(1);
+    for threads in [2, 3, 7] {
+        assert_eq!(on(threads), one, "{threads} threads");
+    }
+}
+
+#[test]
+fn a_new_shape_takes_the_place_of_the_old_and_the_rest_stays() {
+    let network = network();
+    let (width, height) = (64, 48);
+    let (content, labels) = (picture(width, height, 0.1), labels(width, height));
+    let edited = |i: usize| (8..16).contains(&(i % width)) && (10..30).contains(&(i / width));
+    let indices = labels.indices().iter().enumerate().map(|(i, &c)| if edited(i) { 2 } else { c }).collect();
+    let target = LabelMap::new(width, height, indices).unwrap();
+    let style = Style::extract(&network, &content, &labels, Progress::NONE).unwrap();
+    let method = Method::Network { network: &network, style: &style };
+    let run = |target: Option<&LabelMap>, morph: f32| {
+        let options = Options { morph, ..Options::default() };
+        let mask: Vec<u8> = (0..width * height).map(|i| u8::from(edited(i)) * 255).collect();
+        let mask = View::new(&mask, Layout::tight(width, height, Channels::Gray, SampleType::U8)).unwrap();
+        let job =
+            Job { target_labels: target, mask: Some(mask), options, ..Job::new(&content, &labels, method) };
+        let (result, report) = restyle_to_picture(&job, Progress::NONE).unwrap();
+        assert_eq!(report.untouched.differing, 0);
+        result
+    };
+    let (none, half, whole) = (run(Some(&target), 0.0), run(Some(&target), 0.5), run(Some(&target), 1.0));
+    assert!(none == run(None, 1.0), "morph 0 is the content's own layout");
+    assert!(half != none && half != whole);
+}
+
+#[test]
+fn mistakes_are_said_and_leave_the_output_alone() {
+    let (content, labels, statistics) = (picture(12, 8, 0.1), labels(12, 8), statistics());
+    let job = Job::new(&content, &labels, Method::Statistics(&statistics));
+    let old = picture(12, 8, 0.25);
+    let fails = |job: &Job, reason: &str| {
+        let mut out = old.clone();
+        let error = restyle(job, &mut out.view_mut(), Progress::NONE).unwrap_err().to_string();
+        assert!(error.contains(reason), "{error:?} does not say {reason:?}");
+        assert_eq!(out, old, "{reason}");
+    };
+    for strength in [-0.1, 1.5, f32::NAN] {
+        fails(&Job { options: Options { strength, ..job.options }, ..job }, "the strength is");
+    }
+    fails(&Job { options: Options { coupling: 2.0, ..job.options }, ..job }, "the coupling is 2");
+    fails(&Job { classes: &[(9, 1.0)], ..job }, "class 9");
+    fails(&Job { target_labels: Some(&labels), ..job }, "target labels need the network");
+    let small = self::labels(5, 5);
+    fails(&Job { labels: &small, ..job }, "5 x 5");
+    let needed = plan(&job);
+    fails(
+        &Job { options: Options { memory_limit: Some(needed - 1), ..job.options }, ..job },
+        "bytes of memory",
+    );
+    let mut out = old.clone();
+    let enough = Options { memory_limit: Some(needed), ..job.options };
+    restyle(&Job { options: enough, ..job }, &mut out.view_mut(), Progress::NONE).unwrap();
+    let wrong = vec![2.0f32; 12 * 8];
+    let wrong = Picture::new(12, 8, 1, Samples::F32(wrong)).unwrap();
+    fails(&Job { mask: Some(wrong.view()), ..job }, "a mask's values are 0 to 1, not 2");
+    let mut other = vec![0u8; 12 * 8 * 3];
+    let mut other = ViewMut::new(&mut other, Layout::tight(12, 8, Channels::Rgb, SampleType::U8)).unwrap();
+    assert!(restyle(&job, &mut other, Progress::NONE).unwrap_err().to_string().contains("make them alike"));
+}
+
+#[test]
+fn a_stop_before_the_writing_leaves_the_output_alone_and_is_never_asked_again() {
+    let network = network();
+    let (content, labels) = (picture(40, 30, 0.1), labels(40, 30));
+    let style =
+        Style::extract(&network, &picture(40, 40, 0.3), &self::labels(40, 40), Progress::NONE).unwrap();
+    let job = Job::new(&content, &labels, Method::Network { network: &network, style: &style });
+    for stop in [0.0, 0.1, 0.5, 0.89] {
+        let (old, after) = (picture(40, 30, 0.4), AtomicUsize::new(0));
+        let mut out = old.clone();
+        let observer = |done| {
+            if done >= stop {
+                after.fetch_add(1, Ordering::Relaxed);
+            }
+            done < stop
+        };
+        let result = restyle(&job, &mut out.view_mut(), Progress::new(&observer));
+        assert!(matches!(result, Err(Error::Cancelled)), "at {stop}");
+        assert_eq!(out, old);
+        assert_eq!(after.into_inner(), 1);
+    }
+}
+
+#[test]
+fn mixing_styles_goes_class_by_class() {
+    let network = network();
+    let a = Style::extract(&network, &picture(40, 40, 0.1), &labels(40, 40), Progress::NONE).unwrap();
+    let only_first = LabelMap::new(40, 40, vec![0; 1600]).unwrap();
+    let b = Style::extract(&network, &picture(40, 40, 0.4), &only_first, Progress::NONE).unwrap();
+    let rows = |style: &Style| style.codes().to_vec2::<f32>().unwrap();
+    let mix = Style::mix(&[(&a, &[1.0, 1.0, 0.0]), (&b, &[3.0, 5.0, 0.0])]).unwrap();
+    assert!(mix.has(0) && mix.has(1) && !mix.has(2));
+    let (ra, rb, rm) = (rows(&a), rows(&b), rows(&mix));
+    for i in 0..rm[0].len() {
+        assert!((rm[0][i] - (0.25 * ra[0][i] + 0.75 * rb[0][i])).abs() < 1e-6);
+    }
+    assert_eq!(rm[1], ra[1], "b lacks class 1, whatever its weight");
+    assert!(Style::mix(&[]).is_err());
+    assert!(Style::mix(&[(&a, &[1.0, 1.0])]).is_err());
+    assert!(Style::mix(&[(&a, &[1.0, -1.0, 1.0])]).is_err());
+}
+
+#[test]
+fn confidence_is_within_its_range_and_covers_the_classes() {
+    let network = network();
+    let (content, labels) = (picture(60, 40, 0.1), labels(60, 40));
+    let style =
+        Style::extract(&network, &picture(40, 40, 0.3), &self::labels(40, 40), Progress::NONE).unwrap();
+    let options = Options { confidence: true, ..Options::default() };
+    let method = Method::Network { network: &network, style: &style };
+    let job = Job { options, ..Job::new(&content, &labels, method) };
+    let (_, report) = restyle_to_picture(&job, Progress::NONE).unwrap();
+    let figures = report.confidence.unwrap();
+    assert_eq!(figures.classes.iter().map(|c| c.0).collect::<Vec<_>>(), [0, 1, 2]);
+    assert!(figures.map.iter().all(|v| (0.0..=1.0).contains(v)) && (0.0..=1.0).contains(&figures.overall));
+    assert_eq!(figures.heat_map(60, 40).unwrap().width(), 60);
+}
