@@ -9,9 +9,11 @@
 //! - [`device`]: where the network runs.
 //! - [`progress`]: how far a long call is, and how to stop it.
 //! - [`train`]: the trainer that makes model files.
+//! - [`eval`]: how good results are, and beside what.
 
 pub mod device;
 pub mod error;
+pub mod eval;
 pub mod image;
 pub mod kernels;
 pub mod model;

@@ -4,6 +4,7 @@
 
 mod common;
 mod demo;
+mod eval;
 mod restyle;
 mod synthesize;
 mod train;
@@ -19,6 +20,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[command(name = "ca2sis", version)]
 enum Command {
     Demo(demo::Args),
+    Eval(eval::Args),
     Restyle(restyle::Args),
     Synthesize(synthesize::Args),
     Train(Box<train::Args>),
@@ -28,6 +30,7 @@ enum Command {
 fn main() {
     let done = match Command::parse() {
         Command::Demo(args) => demo::run(args),
+        Command::Eval(args) => eval::run(args),
         Command::Restyle(args) => restyle::run(args),
         Command::Synthesize(args) => synthesize::run(args),
         Command::Train(args) => train::run(*args),
