@@ -148,19 +148,16 @@ impl fmt::Display for Table {
         let widths: Vec<usize> = (0..columns.len()).map(width).collect();
 
         writeln!(f, "{}", self.title)?;
-        for (c, heading) in headings.iter().enumerate().skip(1) {
-            if c == 1 {
-                write!(f, "{:1$}", "", widths[0] + 2)?;
+        let line = |first: &str, cells: &dyn Fn(usize) -> String| {
+            let mut line = format!("  {first:<0$}", widths[0]);
+            for (c, width) in widths.iter().enumerate().skip(1) {
+                line += &format!("  {:>width$}", cells(c));
             }
-            write!(f, "  {:>1$}", format!("{heading} "), widths[c])?;
-        }
-        writeln!(f)?;
+            line
+        };
+        writeln!(f, "{}", line("", &|c| format!("{} ", headings[c])).trim_end())?;
         for r in 0..self.rows.len() {
-            write!(f, "  {:<1$}", columns[0][r], widths[0])?;
-            for c in 1..columns.len() {
-                write!(f, "  {:>1$}", columns[c][r], widths[c])?;
-            }
-            writeln!(f)?;
+            writeln!(f, "{}", line(&columns[0][r], &|c| columns[c][r].clone()).trim_end())?;
         }
         for note in &self.notes {
             writeln!(f, "  {note}")?;
@@ -204,9 +201,9 @@ mod tests {
         let text = table().to_string();
         let lines = [
             "Two cases",
-            "                      PSNR   lacking   best in ",
-            "  identity            15.0      3.00*        1 ",
-            "  class mean colour   15.5*     4.00         1 ",
+            "                     PSNR   lacking   best in",
+            "  identity           15.0      3.00*        1",
+            "  class mean colour  15.5*     4.00         1",
             "  A note.",
             "",
         ];
