@@ -52,14 +52,16 @@ impl Features {
 }
 
 /// Fréchet distance of two sets of vectors, each taken as a normal distribution: |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^1/2)
-/// (Dowson and Landau, 1982). None when a set has fewer than two vectors.
+/// (Dowson and Landau, 1982), over the mean squared length of the second set's vectors, so that it has no unit. None when a
+/// set has fewer than two vectors.
 pub fn frechet(one: &[Vec<f64>], two: &[Vec<f64>]) -> Option<f64> {
     if one.len() < 2 || two.len() < 2 {
         return None;
     }
+    let squares = |x: &[Vec<f64>]| x.iter().flatten().map(|v| v * v).sum::<f64>();
+    let unit = squares(two) / two.len() as f64;
     let (mean_one, one) = centred(one);
     let (mean_two, two) = centred(two);
-    let squares = |x: &[Vec<f64>]| x.iter().flatten().map(|v| v * v).sum::<f64>();
     let apart: f64 = mean_one.iter().zip(&mean_two).map(|(a, b)| (a - b).powi(2)).sum();
     // With C = X'X, the eigenvalues of C1 C2 are the squared singular values of X1 X2': a matrix of the sets' sizes, not
     // of the vectors' width.
@@ -129,14 +131,15 @@ mod tests {
 
     #[test]
     fn frechet_of_known_sets() {
-        // Two points a set: means 1 and 4, variances 2 and 8, on one axis: 9 + (sqrt 2 - sqrt 8)^2 = 11.
+        // Two points a set: means 1 and 4, variances 2 and 8, on one axis: 9 + (sqrt 2 - sqrt 8)^2 = 11; squared lengths
+        // 29 and 61.
         let one = [vec![0.0, 5.0], vec![2.0, 5.0]];
         let two = [vec![2.0, 5.0], vec![6.0, 5.0]];
-        assert!((frechet(&one, &two).unwrap() - 11.0).abs() < 1e-12);
+        assert!((frechet(&one, &two).unwrap() - 11.0 / 45.0).abs() < 1e-12);
         assert!(frechet(&one, &one).unwrap() < 1e-12);
-        // On different axes nothing is shared: the variances add up.
+        // On different axes nothing is shared: the variances add up. Squared lengths 17 and 37.
         let across = [vec![1.0, 4.0], vec![1.0, 6.0]];
-        assert!((frechet(&one, &across).unwrap() - 4.0).abs() < 1e-12);
+        assert!((frechet(&one, &across).unwrap() - 4.0 / 27.0).abs() < 1e-12);
         assert_eq!(frechet(&one[..1], &two), None);
     }
 }

@@ -414,7 +414,7 @@ impl Evaluation<'_> {
             title,
             columns: vec![
                 Column::new("perceptual", "perceptual", Lower, 4),
-                Column::new("frechet", "Frechet", Lower, 2),
+                Column::new("frechet", "Frechet", Lower, 4),
                 PSNR,
                 SSIM,
                 DIFFERENCE,
