@@ -26,6 +26,9 @@ pub enum Error {
     /// Training came to a value that is no finite number.
     #[error("step {step}: {what} is {value}; lower the learning rates, or leave out the loss named")]
     Diverged { step: usize, what: String, value: f64 },
+    /// The work does not fit into the memory it was given.
+    #[error("{needed} bytes of memory are needed, the limit is {limit}")]
+    MemoryLimit { needed: u64, limit: u64 },
     /// The work was stopped on request.
     #[error("cancelled")]
     Cancelled,

@@ -2,13 +2,14 @@
 
 use candle_core::Tensor;
 
-use crate::image::{LabelMap, Picture};
+use crate::image::{LabelMap, View};
 use crate::nn::Network;
 use crate::progress::Progress;
 use crate::restyle::Window;
 use crate::{Error, Result};
 
-/// The style codes of every class of one picture. Cheap to clone; belongs to the model that it was made with.
+/// The style codes of every class of one picture, or of a mix of several. Cheap to clone; belongs to the model that it was
+/// made with.
 #[derive(Clone, Debug)]
 pub struct Style {
     codes: Tensor,
@@ -21,20 +22,27 @@ impl Style {
     /// # Errors
     /// [`Error::InvalidArgument`] when the labels have another size than the picture, or a class that the network
     /// does not have; [`Error::Tensor`] when the device fails; [`Error::Cancelled`].
-    pub fn extract(
+    pub fn extract<'a>(
         network: &Network,
-        picture: &Picture,
+        picture: impl Into<View<'a>>,
         labels: &LabelMap,
         progress: Progress,
     ) -> Result<Self> {
-        check_labels("the reference's labels", labels, "the reference", picture, network)?;
-        Self::of_window(network, picture, labels, &Window::whole(picture.width(), picture.height()), progress)
+        let picture = picture.into();
+        check_labels("the reference's labels", labels, "the reference", &picture, network.config().classes)?;
+        Self::of_window(
+            network,
+            &picture,
+            labels,
+            &Window::whole(picture.width(), picture.height()),
+            progress,
+        )
     }
 
     /// The style of a part of a picture; sizes and classes have been checked.
     pub(crate) fn of_window(
         network: &Network,
-        picture: &Picture,
+        picture: &View,
         labels: &LabelMap,
         window: &Window,
         progress: Progress,
@@ -46,6 +54,54 @@ impl Style {
         let codes = network.encode_style(&rgb, &onehot, progress)?.squeeze(0)?;
         let counts = small.counts();
         Ok(Self { codes, present: (0..config.classes).map(|i| counts[i] > 0).collect() })
+    }
+
+    /// The mix of several styles: `(style, weights)`, a weight for each class, from 0 up. The weights of a class are taken
+    /// as shares among the styles that have the class; a class that none has, or with weights all 0, stays absent.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when there is no style, styles are of different models, the weights do not number the
+    /// classes, or one is negative or not finite.
+    pub fn mix(parts: &[(&Style, &[f32])]) -> Result<Self> {
+        let Some((first, _)) = parts.first() else {
+            return Err(Error::invalid("a mix needs at least one style"));
+        };
+        let classes = first.present.len();
+        for (style, weights) in parts {
+            if style.codes.dims() != first.codes.dims() {
+                return Err(Error::invalid("styles of different models cannot be mixed"));
+            }
+            if weights.len() != classes {
+                return Err(Error::invalid(format!(
+                    "{} weights for a style of {classes} classes: give one for each class",
+                    weights.len()
+                )));
+            }
+            if let Some(wrong) = weights.iter().find(|w| !(w.is_finite() && **w >= 0.0)) {
+                return Err(Error::invalid(format!("a style's weight is {wrong}; it is a number from 0 up")));
+            }
+        }
+        let weight = |(style, weights): &(&Style, &[f32]), class: usize| {
+            if style.has(class) { weights[class] } else { 0.0 }
+        };
+        let totals: Vec<f32> = (0..classes).map(|c| parts.iter().map(|p| weight(p, c)).sum()).collect();
+        let mut codes = None;
+        for (i, part) in parts.iter().enumerate() {
+            let share = |class: usize| match totals[class] {
+                total if total > 0.0 => weight(part, class) / total,
+                // Of no use but to keep the codes finite.
+                _ => f32::from(u8::from(i == 0)),
+            };
+            let shares: Vec<f32> = (0..classes).map(share).collect();
+            let shares = Tensor::new(shares, part.0.codes.device())?.unsqueeze(1)?;
+            let term = part.0.codes.broadcast_mul(&shares)?;
+            codes = Some(match codes {
+                Some(sum) => (sum + term)?,
+                None => term,
+            });
+        }
+        let codes = codes.expect("at least one part");
+        Ok(Self { codes, present: totals.iter().map(|&t| t > 0.0).collect() })
     }
 
     /// The codes, `(classes, style width)`.
@@ -81,13 +137,13 @@ impl Style {
     }
 }
 
-/// Labels must lie on their picture and know no more classes than the network.
+/// Labels must lie on their picture and have none but `classes` classes.
 pub(crate) fn check_labels(
     what: &str,
     labels: &LabelMap,
     of: &str,
-    picture: &Picture,
-    network: &Network,
+    picture: &View,
+    classes: usize,
 ) -> Result<()> {
     if (labels.width(), labels.height()) != (picture.width(), picture.height()) {
         return Err(Error::invalid(format!(
@@ -98,12 +154,11 @@ pub(crate) fn check_labels(
             picture.height()
         )));
     }
-    check_classes(what, labels, network)
+    check_classes(what, labels, classes)
 }
 
-/// Refuses labels of classes that the network does not have.
-pub(crate) fn check_classes(what: &str, labels: &LabelMap, network: &Network) -> Result<()> {
-    let classes = network.config().classes;
+/// Refuses labels of classes beyond `classes`.
+pub(crate) fn check_classes(what: &str, labels: &LabelMap, classes: usize) -> Result<()> {
     match labels.classes_present().last() {
         Some(&index) if usize::from(index) >= classes => Err(Error::invalid(format!(
             "{what} have class {index}, but the model has classes 0 to {}",

@@ -91,6 +91,11 @@ impl LabelMap {
         self.indices[y * self.width + x]
     }
 
+    /// The classes of row `y`.
+    pub fn row(&self, y: usize) -> &[u8] {
+        &self.indices[y * self.width..][..self.width]
+    }
+
     /// Pixels of each class index.
     pub fn counts(&self) -> [usize; 256] {
         let mut counts = [0; 256];

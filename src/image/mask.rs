@@ -2,16 +2,12 @@
 
 use std::path::Path;
 
-use super::{Picture, Samples};
+use super::{Picture, Samples, View};
 use crate::{Error, Result};
 
 /// Coverage of each pixel in [0, 1]: 0 leaves the content as it is, 1 gives the result alone.
 #[derive(Clone, Debug)]
-pub struct Mask {
-    width: usize,
-    height: usize,
-    samples: Samples,
-}
+pub struct Mask(Picture);
 
 impl Mask {
     /// A gray picture as a mask: black keeps, white changes.
@@ -30,7 +26,7 @@ impl Mask {
         {
             return Err(Error::invalid(format!("a mask's values are 0 to 1, not {wrong}")));
         }
-        Ok(Self { width: picture.width(), height: picture.height(), samples: picture.samples().clone() })
+        Ok(Self(picture.clone()))
     }
 
     /// Reads a gray PNG, JPEG or TIFF file, 8-bit, 16-bit or float. Errors are those of [`Picture::read`] and
@@ -41,15 +37,26 @@ impl Mask {
     }
 
     pub fn width(&self) -> usize {
-        self.width
+        self.0.width()
     }
 
     pub fn height(&self) -> usize {
-        self.height
+        self.0.height()
     }
 
     /// Coverage of the pixel in column `x` of row `y`.
     pub fn coverage(&self, x: usize, y: usize) -> f32 {
-        self.samples.unit(y * self.width + x)
+        self.0.samples().unit(y * self.0.width() + x)
+    }
+
+    /// The coverage as gray pixels.
+    pub fn view(&self) -> View<'_> {
+        self.0.view()
+    }
+}
+
+impl<'a> From<&'a Mask> for View<'a> {
+    fn from(mask: &'a Mask) -> Self {
+        mask.view()
     }
 }

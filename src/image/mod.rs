@@ -6,7 +6,10 @@ mod mask;
 mod picture;
 pub(crate) mod resample;
 mod tiff;
+mod transfer;
+pub mod view;
 
 pub use labels::{COLOR_LIMIT, LabelMap};
 pub use mask::Mask;
 pub use picture::{Picture, RgbImage, Samples};
+pub use view::{Channels, Layout, SampleType, Transfer, View, ViewMut};

@@ -4,6 +4,7 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 use super::resample::{Axis, Resampled};
+use super::view::{Channels, Layout, SampleType, View, ViewMut};
 use crate::{Error, Result};
 
 /// The samples of a picture, row by row from the top, channels interleaved.
@@ -103,8 +104,36 @@ impl Picture {
         &self.samples
     }
 
-    pub(crate) fn samples_mut(&mut self) -> &mut Samples {
-        &mut self.samples
+    /// The picture's pixels, to read.
+    pub fn view(&self) -> View<'_> {
+        let bytes: &[u8] = match &self.samples {
+            Samples::U8(v) => v,
+            Samples::U16(v) => bytemuck::cast_slice(v),
+            Samples::F32(v) => bytemuck::cast_slice(v),
+        };
+        View::new(bytes, self.layout()).expect("a picture's samples are all there")
+    }
+
+    /// The picture's pixels, to write.
+    pub fn view_mut(&mut self) -> ViewMut<'_> {
+        let layout = self.layout();
+        let bytes: &mut [u8] = match &mut self.samples {
+            Samples::U8(v) => v,
+            Samples::U16(v) => bytemuck::cast_slice_mut(v),
+            Samples::F32(v) => bytemuck::cast_slice_mut(v),
+        };
+        ViewMut::new(bytes, layout).expect("a picture's samples are all there")
+    }
+
+    fn layout(&self) -> Layout {
+        let sample = match self.samples {
+            Samples::U8(_) => SampleType::U8,
+            Samples::U16(_) => SampleType::U16,
+            Samples::F32(_) => SampleType::F32,
+        };
+        let channels =
+            [Channels::Gray, Channels::GrayAlpha, Channels::Rgb, Channels::Rgba][self.channels - 1];
+        Layout::tight(self.width, self.height, channels, sample)
     }
 
     /// The ICC profile of the file this picture came from; written again with it, used for nothing else.
@@ -112,28 +141,24 @@ impl Picture {
         self.icc_profile.as_deref()
     }
 
-    pub(super) fn with_icc_profile(self, icc_profile: Option<Vec<u8>>) -> Self {
+    /// This picture with another ICC profile.
+    pub fn with_icc_profile(self, icc_profile: Option<Vec<u8>>) -> Self {
         Self { icc_profile, ..self }
     }
 
     /// The picture as the network sees it: RGB from 0 to 1, alpha left out. Gray is repeated; values outside [0, 1]
     /// are clamped, and NaN becomes 0.
     pub fn to_rgb_f32(&self) -> RgbImage {
+        let view = self.view();
         let mut pixels = vec![0.0; self.width * self.height * 3];
-        pixels.par_chunks_exact_mut(self.width * 3).enumerate().for_each(|(y, row)| self.rgb_row(y, row));
+        pixels.par_chunks_exact_mut(self.width * 3).enumerate().for_each(|(y, row)| view.rgb_row(y, row));
         RgbImage { width: self.width, height: self.height, pixels }
     }
+}
 
-    /// Row `y` of [`to_rgb_f32`](Self::to_rgb_f32).
-    pub(crate) fn rgb_row(&self, y: usize, row: &mut [f32]) {
-        let second = usize::from(self.channels >= 3);
-        for (x, rgb) in row.chunks_exact_mut(3).enumerate() {
-            let i = (y * self.width + x) * self.channels;
-            for (c, value) in rgb.iter_mut().enumerate() {
-                let unit = self.samples.unit(i + c * second);
-                *value = if unit.is_nan() { 0.0 } else { unit.clamp(0.0, 1.0) };
-            }
-        }
+impl<'a> From<&'a Picture> for View<'a> {
+    fn from(picture: &'a Picture) -> Self {
+        picture.view()
     }
 }
 

@@ -97,10 +97,6 @@ impl Resampled {
         Self { width: columns.len(), rows, slot, across }
     }
 
-    pub fn width(&self) -> usize {
-        self.width
-    }
-
     /// Row `y`, clamped to [0, 1]: the filter overshoots at edges.
     pub fn row(&self, y: usize, out: &mut [f32]) {
         out.fill(0.0);

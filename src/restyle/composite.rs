@@ -1,119 +1,357 @@
-//! A generated picture laid over the content.
+//! The change laid over the content, row by row: nothing of the picture's size is held but the content and the output.
+//!
+//! Each output row depends on the inputs alone, so that the result is the same bits however the rows are shared out.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use super::window::Bounds;
-use crate::image::resample::Resampled;
-use crate::image::{Picture, Samples};
+use super::grid::Grid;
+use super::shape::Shape;
+use super::window::{Bounds, Window};
+use crate::Result;
+use crate::image::{LabelMap, View, ViewMut};
+use crate::progress::Progress;
 
-/// Rec. 709's luma, for gray contents.
-const LUMA: [f32; 3] = [0.2126, 0.7152, 0.0722];
+/// Pixels between two reports of progress: some 10 ms of work.
+const BLOCK: usize = 1 << 18;
 
-/// One sample of the content, mixed with a generated value.
-trait Blend: Copy + Send + Sync {
-    /// `generated` is 0 to 1 and `coverage` above 0, at most 1.
-    fn blend(self, generated: f32, coverage: f32) -> Self;
+/// Where a result may differ from the content.
+pub(super) struct Coverage<'a> {
+    pub mask: Option<View<'a>>,
+    /// Without a mask: the classes whose pixels, in either map, may differ.
+    pub asked: Vec<bool>,
+    pub labels: &'a LabelMap,
+    pub target: &'a LabelMap,
 }
 
-impl Blend for u8 {
-    fn blend(self, generated: f32, coverage: f32) -> Self {
-        let old = f32::from(self);
-        (old + (generated * 255.0 - old) * coverage).round() as Self
-    }
-}
-
-impl Blend for u16 {
-    fn blend(self, generated: f32, coverage: f32) -> Self {
-        let old = f32::from(self);
-        (old + (generated * 65535.0 - old) * coverage).round() as Self
-    }
-}
-
-impl Blend for f32 {
-    fn blend(self, generated: f32, coverage: f32) -> Self {
-        // The content may be infinite or NaN, which a product with 0 would let through.
-        if coverage >= 1.0 { generated } else { self + (generated - self) * coverage }
-    }
-}
-
-/// Lays `generated`, which spans `bounds` of `content`, over it wherever `coverage(x, y)` is above 0. All other samples,
-/// and alpha, are not touched.
-pub(super) fn composite(
-    content: &mut Picture,
-    generated: &Resampled,
-    bounds: Bounds,
-    coverage: impl Fn(usize, usize) -> f32 + Sync,
-) {
-    let (row, channels, colors) =
-        (content.width() * content.channels(), content.channels(), content.color_channels());
-    let lay = Lay { generated, bounds, coverage, row, channels, colors };
-    match content.samples_mut() {
-        Samples::U8(v) => lay.over(v),
-        Samples::U16(v) => lay.over(v),
-        Samples::F32(v) => lay.over(v),
-    }
-}
-
-struct Lay<'a, F> {
-    generated: &'a Resampled,
-    bounds: Bounds,
-    coverage: F,
-    /// Samples of a row of the content, channels of a pixel, and channels without alpha.
-    row: usize,
-    channels: usize,
-    colors: usize,
-}
-
-impl<F: Fn(usize, usize) -> f32 + Sync> Lay<'_, F> {
-    fn over<T: Blend>(&self, samples: &mut [T]) {
-        let Bounds { left, top, bottom, .. } = self.bounds;
-        let rows = samples[top * self.row..bottom * self.row].par_chunks_exact_mut(self.row).enumerate();
-        let buffer = || vec![0.0; self.generated.width() * 3];
-        rows.for_each_init(buffer, |generated, (y, content)| {
-            self.generated.row(y, generated);
-            let pixels = content[left * self.channels..].chunks_exact_mut(self.channels);
-            for (x, (pixel, rgb)) in pixels.zip(generated.chunks_exact(3)).enumerate() {
-                let coverage = (self.coverage)(left + x, top + y);
-                if coverage > 0.0 {
-                    self.pixel(&mut pixel[..self.colors], rgb, coverage);
-                }
-            }
-        });
-    }
-
-    fn pixel<T: Blend>(&self, pixel: &mut [T], rgb: &[f32], coverage: f32) {
-        match pixel {
-            [gray] => *gray = gray.blend(rgb.iter().zip(LUMA).map(|(v, w)| v * w).sum(), coverage),
-            _ => {
-                for (sample, &v) in pixel.iter_mut().zip(rgb) {
-                    *sample = sample.blend(v, coverage);
+impl Coverage<'_> {
+    /// Coverage of the pixels of row `y` from column `x` on, 0 to 1.
+    pub fn row(&self, y: usize, x: usize, out: &mut [f32]) {
+        match &self.mask {
+            Some(mask) => mask.row(y).read_gray(x, out),
+            None => {
+                let of = |map: &LabelMap, i: usize| self.asked[usize::from(map.row(y)[x + i])];
+                for (i, out) in out.iter_mut().enumerate() {
+                    *out = f32::from(u8::from(of(self.labels, i) || of(self.target, i)));
                 }
             }
         }
     }
+
+    pub fn bounds(&self) -> Option<Bounds> {
+        let (width, height) = (self.labels.width(), self.labels.height());
+        (0..height)
+            .into_par_iter()
+            .map_init(
+                || vec![0.0; width],
+                |row, y| {
+                    self.row(y, 0, row);
+                    let first = row.iter().position(|&v| v > 0.0)?;
+                    let last = row.iter().rposition(|&v| v > 0.0)?;
+                    Some(Bounds { left: first, top: y, right: last + 1, bottom: y + 1 })
+                },
+            )
+            .reduce(|| None, Bounds::union)
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The whole change of a picture.
+pub(super) struct Change<'a> {
+    pub window: Window,
+    /// Side of the picture that the grids were fitted on.
+    pub resolution: usize,
+    /// The grid of each class; none for a class that stays as it is.
+    pub grids: Vec<Option<Grid>>,
+    pub shape: Option<Shape>,
+    pub coverage: Coverage<'a>,
+}
 
-    #[test]
-    fn full_coverage_is_the_generated_value_whatever_lay_there() {
-        for old in [0u8, 1, 128, 255] {
-            assert_eq!(old.blend(0.5, 1.0), 128);
-        }
-        for old in [0u16, 40000, 65535] {
-            assert_eq!(old.blend(1.0, 1.0), 65535);
-        }
-        for old in [f32::NAN, f32::INFINITY, -2.0, 0.0] {
-            assert_eq!(old.blend(0.25, 1.0), 0.25);
+/// What checking a result against its content gave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Untouched {
+    /// Pixels outside the mask.
+    pub pixels: usize,
+    /// Those of them that differ from the content's in any byte: none, unless memory was written to from elsewhere.
+    pub differing: usize,
+}
+
+impl Change<'_> {
+    /// Writes `content` with the change to `out`, which is of the same form, where `bounds` holds all coverage.
+    ///
+    /// Once it has begun, it goes on to the end: a half-written output would be of no use to anybody.
+    pub fn write(&self, content: &View, bounds: Option<Bounds>, out: &mut ViewMut, progress: Progress) {
+        let (width, height) = (content.width(), content.height());
+        let rows = (BLOCK / width).max(1);
+        let mut go_on = true;
+        for from in (0..height).step_by(rows) {
+            go_on = go_on && progress.at(from as f32 / height as f32).is_ok();
+            let to = (from + rows).min(height);
+            out.rows_mut(from, to).for_each_init(
+                || RowWork::new(self),
+                |work, (y, mut row)| {
+                    row.copy(&content.row(y));
+                    if let Some(b) = bounds.filter(|b| (b.top..b.bottom).contains(&y)) {
+                        work.row(self, content, b, y);
+                        row.blend(b.left, &mut work.rgb, &work.coverage);
+                    }
+                },
+            );
         }
     }
 
-    #[test]
-    fn half_coverage_is_halfway() {
-        assert_eq!(100u8.blend(200.0 / 255.0, 0.5), 150);
-        assert_eq!(1000u16.blend(2000.0 / 65535.0, 0.5), 1500);
-        assert_eq!(3.0f32.blend(1.0, 0.5), 2.0);
+    /// Compares the bytes of every pixel outside the mask.
+    pub fn check(&self, content: &View, out: &View) -> Untouched {
+        let (pixels, differing) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        (0..content.height()).into_par_iter().for_each_init(
+            || vec![0.0; content.width()],
+            |coverage, y| {
+                self.coverage.row(y, 0, coverage);
+                let (a, b) = (content.row(y), out.row(y));
+                let outside = coverage.iter().enumerate().filter(|(_, c)| **c <= 0.0);
+                let (mut count, mut wrong) = (0, 0);
+                for (x, _) in outside {
+                    count += 1;
+                    wrong += usize::from(a.pixel(x) != b.pixel(x));
+                }
+                pixels.fetch_add(count, Ordering::Relaxed);
+                differing.fetch_add(wrong, Ordering::Relaxed);
+            },
+        );
+        Untouched { pixels: pixels.into_inner(), differing: differing.into_inner() }
     }
+
+    /// The result's colours on the window's picture at `side` squared, for the join of new shapes: `rgb` is the content's
+    /// there, and is changed.
+    pub fn preview(&self, rgb: &mut [f32], labels: &LabelMap, coverage: impl Fn(usize, usize) -> f32) {
+        let side = labels.width();
+        let scale = self.resolution as f64 / side as f64;
+        let mut slab = Vec::new();
+        for y in 0..side {
+            for (class, grid) in self.grids.iter().enumerate() {
+                let Some(grid) = grid else { continue };
+                if !labels.row(y).iter().any(|&c| usize::from(c) == class) {
+                    continue;
+                }
+                grid.slab((y as f64 + 0.5) * scale - 0.5, &mut slab);
+                let (start, step) = grid.along();
+                for x in (0..side).filter(|&x| usize::from(labels.row(y)[x]) == class) {
+                    let pixel = &mut rgb[(y * side + x) * 3..][..3];
+                    let mut delta = [0.0; 3];
+                    let at = (start + step * ((x as f64 + 0.5) * scale - 0.5)) as f32;
+                    grid.add_delta(&slab, at, &[pixel[0], pixel[1], pixel[2]], coverage(x, y), &mut delta);
+                    for (v, d) in pixel.iter_mut().zip(delta) {
+                        *v += d;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Buffers of one row.
+struct RowWork {
+    rgb: Vec<f32>,
+    coverage: Vec<f32>,
+    /// Whether a pixel's neighbours are all of its own class and unchanged.
+    inner: Vec<bool>,
+    slabs: Vec<Slab>,
+}
+
+/// One class's transforms along a row.
+#[derive(Default)]
+struct Slab {
+    row: Option<usize>,
+    values: Vec<f32>,
+    start: f32,
+    step: f32,
+}
+
+/// Weights of a pixel and its neighbours in one direction: how far a border between classes, which is drawn along
+/// pixels, may be from where it is.
+const SOFT: [f32; 3] = [0.25, 0.5, 0.25];
+
+impl RowWork {
+    fn new(change: &Change) -> Self {
+        let slabs = (0..change.grids.len()).map(|_| Slab::default()).collect();
+        Self { rgb: Vec::new(), coverage: Vec::new(), inner: Vec::new(), slabs }
+    }
+
+    /// The colours of row `y` within `bounds`, and its coverage: 0 where nothing changes.
+    fn row(&mut self, change: &Change, content: &View, bounds: Bounds, y: usize) {
+        let (left, width) = (bounds.left, bounds.right - bounds.left);
+        self.rgb.resize(width * 3, 0.0);
+        self.coverage.resize(width, 0.0);
+        content.row(y).read(left, &mut self.rgb);
+        change.coverage.row(y, left, &mut self.coverage);
+        let (labels, target) = (change.coverage.labels, change.coverage.target);
+        self.find_inner(labels, target, left, y);
+        let row = labels.row(y);
+        let mut rgb = std::mem::take(&mut self.rgb);
+        for (i, pixel) in rgb.chunks_exact_mut(3).enumerate() {
+            let x = left + i;
+            if self.coverage[i] <= 0.0 {
+                continue;
+            }
+            let old = [pixel[0], pixel[1], pixel[2]];
+            let class = usize::from(row[x]);
+            let new = if self.inner[i] {
+                self.unchanged(change, class, x, y, &old)
+            } else {
+                self.border(change, x, y, &old)
+            };
+            match new {
+                // An infinite or undefined sample has no colour to change.
+                Some(new) if old.iter().all(|v| v.is_finite()) => pixel.copy_from_slice(&new),
+                _ => self.coverage[i] = 0.0,
+            }
+        }
+        self.rgb = rgb;
+    }
+
+    fn find_inner(&mut self, labels: &LabelMap, target: &LabelMap, left: usize, y: usize) {
+        let (width, height) = (labels.width(), labels.height());
+        let rows = [y.saturating_sub(1), y, (y + 1).min(height - 1)];
+        let shape_edit = !std::ptr::eq(labels, target);
+        self.inner.clear();
+        let own = labels.row(y);
+        let [up, middle, down] = rows.map(|y| labels.row(y));
+        let [up_t, middle_t, down_t] = rows.map(|y| target.row(y));
+        let right = left + self.coverage.len();
+        self.inner.extend((left..right).map(|x| {
+            let (l, r) = (x.saturating_sub(1), (x + 1).min(width - 1));
+            let c = own[x];
+            let same = |up: &[u8], middle: &[u8], down: &[u8]| {
+                (up[l] == c)
+                    & (up[x] == c)
+                    & (up[r] == c)
+                    & (middle[l] == c)
+                    & (middle[x] == c)
+                    & (middle[r] == c)
+                    & (down[l] == c)
+                    & (down[x] == c)
+                    & (down[r] == c)
+            };
+            same(up, middle, down) && (!shape_edit || same(up_t, middle_t, down_t))
+        }));
+    }
+
+    /// A pixel well within its class.
+    fn unchanged(
+        &mut self,
+        change: &Change,
+        class: usize,
+        x: usize,
+        y: usize,
+        old: &[f32; 3],
+    ) -> Option<[f32; 3]> {
+        let grid = change.grids[class].as_ref()?;
+        let mut new = *old;
+        self.add(change, grid, class, x, y, old, 1.0, &mut new);
+        Some(new)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    #[inline]
+    fn add(
+        &mut self,
+        change: &Change,
+        grid: &Grid,
+        class: usize,
+        x: usize,
+        y: usize,
+        old: &[f32; 3],
+        weight: f32,
+        new: &mut [f32; 3],
+    ) {
+        let slab = &mut self.slabs[class];
+        if slab.row != Some(y) {
+            let [sx, dx, sy, dy] = change.window.to_network(change.resolution);
+            grid.slab(sy + dy * y as f64, &mut slab.values);
+            let (start, step) = grid.along();
+            slab.start = (start + step * sx) as f32;
+            slab.step = (step * dx) as f32;
+            slab.row = Some(y);
+        }
+        grid.add_delta(&slab.values, slab.start + slab.step * x as f32, old, weight, new);
+    }
+
+    /// A pixel at a border: its neighbours' changes are mixed.
+    fn border(&mut self, change: &Change, x: usize, y: usize, old: &[f32; 3]) -> Option<[f32; 3]> {
+        let (labels, target) = (change.coverage.labels, change.coverage.target);
+        let (width, height) = (labels.width(), labels.height());
+        let near = |v: usize, step: usize, size: usize| (v + step).saturating_sub(1).min(size - 1);
+        let here_changed = labels.get(x, y) != target.get(x, y);
+        // Few classes meet at a pixel: (class, weight of its transform, weight of its new shape).
+        let mut met = [(0usize, 0.0f32, 0.0f32); 9];
+        let mut count = 0;
+        for (j, wy) in SOFT.iter().enumerate() {
+            for (i, wx) in SOFT.iter().enumerate() {
+                let (nx, ny) = (near(x, i, width), near(y, j, height));
+                let (class, shape) = (labels.get(nx, ny), target.get(nx, ny));
+                let changed = here_changed || class != shape;
+                let class = usize::from(if changed { shape } else { class });
+                let at = met[..count].iter().position(|m| m.0 == class).unwrap_or(count);
+                if at == count {
+                    met[at] = (class, 0.0, 0.0);
+                    count += 1;
+                }
+                let weight = wx * wy;
+                if changed {
+                    met[at].2 += weight;
+                } else {
+                    met[at].1 += weight;
+                }
+            }
+        }
+        let (mut new, mut moved) = (*old, false);
+        let (mut shape_rgb, mut shape_weight) = ([0.0f32; 3], 0.0f32);
+        for &(class, transform, shape) in &met[..count] {
+            if transform > 0.0
+                && let Some(grid) = &change.grids[class]
+            {
+                self.add(change, grid, class, x, y, old, transform, &mut new);
+                moved = true;
+            }
+            if shape > 0.0
+                && let Some(shapes) = &change.shape
+                && let Some(rgb) = shapes.color(&change.window, class, x, y)
+            {
+                for (sum, v) in shape_rgb.iter_mut().zip(rgb) {
+                    *sum += shape * v;
+                }
+                shape_weight += shape;
+            }
+        }
+        if shape_weight > 0.0 {
+            let share = if here_changed { 1.0 } else { shape_weight };
+            for (new, v) in new.iter_mut().zip(shape_rgb) {
+                *new += share * (v / shape_weight - *new);
+            }
+            moved = true;
+        }
+        moved.then_some(new)
+    }
+}
+
+/// Memory that [`Change::write`] takes, in bytes.
+pub(super) fn bytes(width: usize) -> u64 {
+    // Colours, coverage and flags of a row for each thread; the check has a row of coverage.
+    (rayon::current_num_threads() * width * (12 + 4 + 1 + 4)) as u64
+}
+
+/// So that a caller's own mistake is found before the work.
+pub(super) fn check_forms(content: &View, out: &ViewMut) -> Result<()> {
+    if content.layout().same_form(out.layout()) {
+        return Ok(());
+    }
+    Err(crate::Error::invalid(format!(
+        "the output is {}, but the content is {}: make them alike (only strides may differ)",
+        form(out.layout()),
+        form(content.layout())
+    )))
+}
+
+fn form(l: &crate::image::Layout) -> String {
+    format!("{} x {} {:?} {:?} {:?}", l.width, l.height, l.channels, l.sample, l.transfer)
 }

@@ -1,7 +1,8 @@
 //! The part of a picture that the network sees.
 
+use super::composite::Coverage;
 use crate::image::resample::{Axis, Resampled, reflect};
-use crate::image::{LabelMap, Picture, RgbImage};
+use crate::image::{LabelMap, RgbImage, View};
 
 /// Pixels that a mask or a class covers: columns and rows from `left`, `top` up to but not including `right`, `bottom`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,16 +14,15 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    /// Bounds of the pixels for which `covered(x, y)` holds; none when there are none.
-    pub fn of(width: usize, height: usize, covered: impl Fn(usize, usize) -> bool) -> Option<Self> {
-        let mut bounds: Option<Self> = None;
-        for y in 0..height {
-            let Some(first) = (0..width).find(|&x| covered(x, y)) else { continue };
-            let last = (first..width).rev().find(|&x| covered(x, y)).unwrap_or(first);
-            let b = bounds.get_or_insert(Self { left: first, top: y, right: last + 1, bottom: y + 1 });
-            *b = Self { left: b.left.min(first), right: b.right.max(last + 1), bottom: y + 1, ..*b };
-        }
-        bounds
+    /// The smallest bounds around both.
+    pub fn union(a: Option<Self>, b: Option<Self>) -> Option<Self> {
+        let (Some(a), Some(b)) = (a, b) else { return a.or(b) };
+        Some(Self {
+            left: a.left.min(b.left),
+            top: a.top.min(b.top),
+            right: a.right.max(b.right),
+            bottom: a.bottom.max(b.bottom),
+        })
     }
 }
 
@@ -59,7 +59,7 @@ impl Window {
     }
 
     /// The window's picture at `resolution` squared.
-    pub fn rgb(&self, picture: &Picture, resolution: usize) -> RgbImage {
+    pub fn rgb(&self, picture: &View, resolution: usize) -> RgbImage {
         let axis = |start, size| Axis::new(size, start as f64, self.side as f64, resolution);
         let (columns, rows) = (axis(self.x, picture.width()), axis(self.y, picture.height()));
         Resampled::new(picture.width(), |y, row| picture.rgb_row(y, row), &columns, rows).into_image()
@@ -67,13 +67,44 @@ impl Window {
 
     /// The window's labels at `resolution` squared: the class at each pixel's centre, where the picture is sampled too.
     pub fn labels(&self, labels: &LabelMap, resolution: usize) -> LabelMap {
-        let places = |start: i64, size| {
-            let centre = |i: usize| ((2 * i + 1) * self.side / (2 * resolution)) as i64;
-            (0..resolution).map(|i| reflect(start + centre(i), size)).collect::<Vec<_>>()
-        };
-        let (columns, rows) = (places(self.x, labels.width()), places(self.y, labels.height()));
+        let columns = self.places(self.x, labels.width(), resolution);
+        let rows = self.places(self.y, labels.height(), resolution);
         let indices = rows.iter().flat_map(|&y| columns.iter().map(move |&x| labels.get(x, y))).collect();
         LabelMap::new(resolution, resolution, indices).expect("resolution squared labels")
+    }
+
+    /// Where the picture's pixels lie on the window's picture at `resolution` squared: column x at `a + b x`, row y at
+    /// `c + d y`, as [a, b, c, d], pixel k's centre at k.
+    pub fn to_network(self, resolution: usize) -> [f64; 4] {
+        let scale = resolution as f64 / self.side as f64;
+        let first = |start: i64| (0.5 - start as f64) * scale - 0.5;
+        [first(self.x), scale, first(self.y), scale]
+    }
+
+    /// Column and row of its upper left pixel, and its side; it may reach beyond the picture.
+    pub fn place(&self) -> (i64, i64, usize) {
+        (self.x, self.y, self.side)
+    }
+
+    /// The coverage at `side` squared, sampled where labels are.
+    pub(super) fn coverage(&self, coverage: &Coverage, side: usize) -> Vec<f32> {
+        let (columns, rows) = (
+            self.places(self.x, coverage.labels.width(), side),
+            self.places(self.y, coverage.labels.height(), side),
+        );
+        let mut row = vec![0.0; coverage.labels.width()];
+        let mut covered = Vec::with_capacity(side * side);
+        for y in rows {
+            coverage.row(y, 0, &mut row);
+            covered.extend(columns.iter().map(|&x| row[x]));
+        }
+        covered
+    }
+
+    /// Where an axis is read: the samples at the centres of `resolution` equal parts of the window.
+    fn places(&self, start: i64, size: usize, resolution: usize) -> Vec<usize> {
+        let centre = |i: usize| ((2 * i + 1) * self.side / (2 * resolution)) as i64;
+        (0..resolution).map(|i| reflect(start + centre(i), size)).collect()
     }
 
     /// The part of a network's picture of the window that shows `bounds`, at another size (columns, rows).
@@ -99,18 +130,10 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::Samples;
+    use crate::image::{Picture, Samples};
 
     fn bounds(left: usize, top: usize, right: usize, bottom: usize) -> Bounds {
         Bounds { left, top, right, bottom }
-    }
-
-    #[test]
-    fn bounds_hold_every_covered_pixel_and_no_more() {
-        let covered = [(3, 2), (5, 4), (1, 3)];
-        assert_eq!(Bounds::of(8, 6, |x, y| covered.contains(&(x, y))), Some(bounds(1, 2, 6, 5)));
-        assert_eq!(Bounds::of(8, 6, |_, _| false), None);
-        assert_eq!(Bounds::of(1, 1, |_, _| true), Some(bounds(0, 0, 1, 1)));
     }
 
     #[test]
@@ -155,7 +178,7 @@ mod tests {
         let samples = (0..w * h).map(|i| label(i) * 255).collect();
         let picture = Picture::new(w, h, 1, Samples::U8(samples)).unwrap();
         let window = Window::whole(w, h);
-        let (rgb, small) = (window.rgb(&picture, 32), window.labels(&labels, 32));
+        let (rgb, small) = (window.rgb(&picture.view(), 32), window.labels(&labels, 32));
         let off: Vec<f32> = small
             .indices()
             .iter()
@@ -170,7 +193,7 @@ mod tests {
     fn there_and_back_at_the_networks_size_changes_nothing() {
         let picture = Picture::new(16, 16, 3, Samples::U8((0..=255).cycle().take(768).collect())).unwrap();
         let window = Window::whole(16, 16);
-        let rgb = window.rgb(&picture, 16);
+        let rgb = window.rgb(&picture.view(), 16);
         let back = window.back(&rgb, bounds(0, 0, 16, 16), (16, 16)).into_image();
         assert_eq!(back, picture.to_rgb_f32());
     }

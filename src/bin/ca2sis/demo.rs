@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ca2sis::image::{LabelMap, Picture, RgbImage};
 use ca2sis::progress::Progress;
-use ca2sis::restyle::{Job, restyle};
+use ca2sis::restyle::{Job, Method, restyle_to_picture};
 use ca2sis::style::Style;
 use ca2sis::{Error, Result};
 
@@ -43,16 +43,8 @@ pub fn run(args: Args) -> Result<bool> {
     let (labels, reference_labels) = (read_labels(labels)?, read_labels(reference_labels)?);
 
     let style = Style::extract(&network, &reference, &reference_labels, Progress::NONE)?;
-    let job = Job {
-        content: &content,
-        labels: &labels,
-        target_labels: None,
-        mask: None,
-        style: &style,
-        classes: &[],
-        strength: 1.0,
-    };
-    let (result, report) = restyle(&network, &job, Progress::NONE)?;
+    let job = Job::new(&content, &labels, Method::Network { network: &network, style: &style });
+    let (result, report) = restyle_to_picture(&job, Progress::NONE)?;
     result.write(out.join("result.png"))?;
     let panels = [
         ("content", content.to_rgb_f32()),

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use ca2sis::image::{LabelMap, Mask, Picture};
+use ca2sis::image::{LabelMap, Mask, Picture, View};
 use ca2sis::model::Class;
 use ca2sis::progress::Progress;
-use ca2sis::restyle::{Job, restyle};
+use ca2sis::restyle::{Job, Method, Options, restyle_to_picture};
 use ca2sis::{Error, Result};
 
 use crate::common::{ModelArgs, ReferenceArgs, check_output, note};
@@ -58,17 +58,16 @@ pub fn run(args: Args) -> Result<bool> {
     let target_labels = target_labels.as_ref().map(|p| LabelMap::read(p, model.classes())).transpose()?;
     let mask = mask.as_ref().map(Mask::read).transpose()?;
     let style = reference.style(&model, &network)?;
+    let method = Method::Network { network: &network, style: &style };
     let job = Job {
-        content: &content,
-        labels: &labels,
         target_labels: target_labels.as_ref(),
-        mask: mask.as_ref(),
-        style: &style,
+        mask: mask.as_ref().map(View::from),
         classes: &classes,
-        strength: args.strength,
+        options: Options { strength: args.strength, ..Options::default() },
+        ..Job::new(&content, &labels, method)
     };
-    let (result, report) = restyle(&network, &job, Progress::NONE)?;
-    result.write(output)?;
+    let (result, report) = restyle_to_picture(&job, Progress::NONE)?;
+    result.with_icc_profile(content.icc_profile().map(<[u8]>::to_vec)).write(output)?;
     note(model.classes(), &report.missing, "kept in their own style, as the reference lacks them");
     note(model.classes(), &report.absent, "not restyled, as no label map has them");
     Ok(true)
