@@ -160,13 +160,18 @@ fn flat_looks_are_met_by_class_means_and_missed_by_as_much_as_they_differ() {
 }
 
 #[test]
-fn nothing_changes_outside_a_mask() {
+fn nothing_changes_outside_a_mask_and_at_coupling_0_little_outside_the_asked_class() {
     let fixture = Fixture::new();
     let table = &fixture.tables("locality")[0];
-    for column in ["outside_max_coupling_0", "outside_max_coupling_1"] {
-        assert_eq!(figure(table, "restyle", column), 0.0, "{column}");
+    for row in ["statistics", "restyle"] {
+        for column in ["outside_max_coupling_0", "outside_max_coupling_1"] {
+            assert_eq!(figure(table, row, column), 0.0, "{row} {column}");
+        }
+        // At coupling 0 the change keeps to the asked class but for the soft join of two classes, a pixel or so wide, which
+        // a mask over both lets show: about 30 border pixels of 500 at half the change.
+        assert!(figure(table, row, "others_coupling_0") < 0.05, "{row}");
     }
-    assert!(figure(table, "restyle", "asked_change") > 0.0, "the edit does something");
+    assert!(figure(table, "statistics", "asked_change") > 1.0, "the edit does something");
 }
 
 #[test]
@@ -208,8 +213,14 @@ fn text_tables_name_every_row_and_a_sheet_is_written() {
     let output = fixture.eval("--limit 1 --sheet sheet.png");
     let (text, notes) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{notes}");
-    let rows = ["identity", "Reinhard global", "Reinhard per class", "class mean colour", "ours (restyle)"];
-    for row in rows.into_iter().chain(["ours (synthesize)", "model tiny 1", "paired: 1", "locality: 1"]) {
+    let rows = ["identity", "Reinhard global", "Reinhard per class", "class mean colour", "statistics"];
+    for row in rows.into_iter().chain([
+        "ours (restyle)",
+        "ours (synthesize)",
+        "model tiny 1",
+        "paired: 1",
+        "locality: 1",
+    ]) {
         assert!(text.contains(row), "no {row} in:\n{text}");
     }
     assert!(notes.contains("perceptual: left out"), "{notes}");

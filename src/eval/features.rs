@@ -67,9 +67,8 @@ pub fn frechet(one: &[Vec<f64>], two: &[Vec<f64>]) -> Option<f64> {
     // of the vectors' width.
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     let product = one.iter().map(|a| two.iter().map(|b| dot(a, b)).collect()).collect();
-    Some(
-        (apart + squares(&one) + squares(&two) - 2.0 * singular_values(product).iter().sum::<f64>()).max(0.0),
-    )
+    let distance = apart + squares(&one) + squares(&two) - 2.0 * singular_values(product).iter().sum::<f64>();
+    (unit > 0.0).then(|| distance.max(0.0) / unit)
 }
 
 /// The mean, and what differs from it over the square root of n - 1.

@@ -3,10 +3,10 @@
 use super::baselines;
 use super::data::Labelled;
 use crate::Result;
-use crate::image::{Mask, Picture, RgbImage};
+use crate::image::{Mask, Picture, RgbImage, View};
 use crate::nn::Network;
 use crate::progress::Progress;
-use crate::restyle::{Job, restyle, synthesize};
+use crate::restyle::{self, Job, Options, Statistics, restyle_to_picture, synthesize};
 use crate::style::Style;
 
 /// A way to bring a content into a reference's look.
@@ -20,6 +20,8 @@ pub enum Method {
     ReinhardPerClass,
     /// Each class flat in the reference's mean.
     ClassMean,
+    /// The restyling job by the reference's colour statistics, without a model.
+    Statistics,
     /// The restyling job.
     Restyle,
     /// The generator's picture as it stands.
@@ -27,11 +29,12 @@ pub enum Method {
 }
 
 impl Method {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Identity,
         Self::Reinhard,
         Self::ReinhardPerClass,
         Self::ClassMean,
+        Self::Statistics,
         Self::Restyle,
         Self::Synthesize,
     ];
@@ -43,6 +46,7 @@ impl Method {
             Self::Reinhard => "reinhard",
             Self::ReinhardPerClass => "reinhard-per-class",
             Self::ClassMean => "class-mean",
+            Self::Statistics => "statistics",
             Self::Restyle => "restyle",
             Self::Synthesize => "synthesize",
         }
@@ -55,6 +59,7 @@ impl Method {
             Self::Reinhard => "Reinhard global",
             Self::ReinhardPerClass => "Reinhard per class",
             Self::ClassMean => "class mean colour",
+            Self::Statistics => "statistics",
             Self::Restyle => "ours (restyle)",
             Self::Synthesize => "ours (synthesize)",
         }
@@ -67,7 +72,7 @@ impl Method {
 
     /// Whether it is a form of the restyling job, with its mask, classes and coupling.
     pub fn is_job(self) -> bool {
-        self == Self::Restyle
+        matches!(self, Self::Statistics | Self::Restyle)
     }
 }
 
@@ -114,21 +119,31 @@ pub fn run(
             let image = synthesize(model(), labels, &style()?, Progress::NONE)?;
             image.resized(content.picture.width(), content.picture.height())
         }
+        Method::Statistics => {
+            let present =
+                [labels, reference_labels].map(|l| l.classes_present().last().copied().unwrap_or(0));
+            let classes = usize::from(present[0].max(present[1])) + 1;
+            let look = Statistics::extract(&reference.picture, reference_labels, classes)?;
+            return job(restyle::Method::Statistics(&look), content, edit);
+        }
         Method::Restyle => {
-            let classes: Vec<(usize, f32)> = edit.classes.iter().map(|&class| (class, 1.0)).collect();
-            let job = Job {
-                content: &content.picture,
-                labels,
-                target_labels: None,
-                mask: edit.mask.as_ref(),
-                style: &style()?,
-                classes: &classes,
-                strength: 1.0,
-            };
-            return Ok(restyle(model(), &job, Progress::NONE)?.0);
+            let (network, style) = (model(), &style()?);
+            return job(restyle::Method::Network { network, style }, content, edit);
         }
     };
     lay(&whole, content, edit).to_picture()
+}
+
+/// The restyling job.
+fn job(method: restyle::Method, content: &Labelled, edit: &Edit) -> Result<Picture> {
+    let classes: Vec<(usize, f32)> = edit.classes.iter().map(|&class| (class, 1.0)).collect();
+    let job = Job {
+        mask: edit.mask.as_ref().map(View::from),
+        classes: &classes,
+        options: Options { coupling: edit.coupling, ..Options::default() },
+        ..Job::new(&content.picture, &content.labels, method)
+    };
+    Ok(restyle_to_picture(&job, Progress::NONE)?.0)
 }
 
 /// `whole` where the edit reaches, the content elsewhere.

@@ -15,7 +15,7 @@ use crate::common::{ModelArgs, check_output};
 /// Measure results on pictures with label maps, beside simple methods
 ///
 /// Without a task all are done that the data allow. Tables go to stdout, all else to stderr. Methods: identity, reinhard
-/// (global colour transfer), reinhard-per-class, class-mean (each class painted flat), and of the model restyle and synthesize.
+/// (global colour transfer), reinhard-per-class, class-mean (each class painted flat), statistics, and of the model restyle and synthesize.
 #[derive(clap::Args)]
 pub struct Args {
     /// What to measure [default: all]
