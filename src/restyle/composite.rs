@@ -13,13 +13,18 @@ use crate::Result;
 use crate::image::{LabelMap, View, ViewMut};
 use crate::progress::Progress;
 
+/// Squared distance of two classes' colours at which a border pixel's own colour counts as much as the labels in saying how
+/// much of it belongs to either: some noise.
+const NOISE: f32 = 0.03 * 0.03;
+
 /// Pixels between two reports of progress: some 10 ms of work.
 const BLOCK: usize = 1 << 18;
 
 /// Where a result may differ from the content.
 pub(super) struct Coverage<'a> {
     pub mask: Option<View<'a>>,
-    /// Without a mask: the classes whose pixels, in either map, may differ.
+    /// Without a mask: the classes whose pixels, in either map, may differ, with those that touch them: what a lens or an
+    /// antialiased edge has mixed of two classes belongs to both.
     pub asked: Vec<bool>,
     pub labels: &'a LabelMap,
     pub target: &'a LabelMap,
@@ -31,9 +36,22 @@ impl Coverage<'_> {
         match &self.mask {
             Some(mask) => mask.row(y).read_gray(x, out),
             None => {
-                let of = |map: &LabelMap, i: usize| self.asked[usize::from(map.row(y)[x + i])];
-                for (i, out) in out.iter_mut().enumerate() {
-                    *out = f32::from(u8::from(of(self.labels, i) || of(self.target, i)));
+                if self.asked.iter().all(|&a| a == self.asked[0]) {
+                    out.fill(f32::from(u8::from(self.asked[0])));
+                    return;
+                }
+                let (width, height) = (self.labels.width(), self.labels.height());
+                out.fill(0.0);
+                for y in y.saturating_sub(1)..(y + 2).min(height) {
+                    for row in [self.labels.row(y), self.target.row(y)] {
+                        let asked = |x: usize| self.asked[usize::from(row[x])];
+                        for (i, out) in out.iter_mut().enumerate() {
+                            let x = x + i;
+                            if asked(x.saturating_sub(1)) | asked(x) | asked((x + 1).min(width - 1)) {
+                                *out = 1.0;
+                            }
+                        }
+                    }
                 }
             }
         }
@@ -198,7 +216,7 @@ impl RowWork {
             let new = if self.inner[i] {
                 self.unchanged(change, class, x, y, &old)
             } else {
-                self.border(change, x, y, &old)
+                self.border(change, content, x, y, &old)
             };
             match new {
                 // An infinite or undefined sample has no colour to change.
@@ -276,8 +294,15 @@ impl RowWork {
         grid.add_delta(&slab.values, slab.start + slab.step * x as f32, old, weight, new);
     }
 
-    /// A pixel at a border: its neighbours' changes are mixed.
-    fn border(&mut self, change: &Change, x: usize, y: usize, old: &[f32; 3]) -> Option<[f32; 3]> {
+    /// A pixel at a border between classes.
+    fn border(
+        &mut self,
+        change: &Change,
+        content: &View,
+        x: usize,
+        y: usize,
+        old: &[f32; 3],
+    ) -> Option<[f32; 3]> {
         let (labels, target) = (change.coverage.labels, change.coverage.target);
         let (width, height) = (labels.width(), labels.height());
         let near = |v: usize, step: usize, size: usize| (v + step).saturating_sub(1).min(size - 1);
@@ -304,9 +329,13 @@ impl RowWork {
                 }
             }
         }
+        let met = &met[..count];
+        if met.iter().all(|m| m.2 == 0.0) {
+            return self.mixture(change, content, x, y, old, met);
+        }
         let (mut new, mut moved) = (*old, false);
         let (mut shape_rgb, mut shape_weight) = ([0.0f32; 3], 0.0f32);
-        for &(class, transform, shape) in &met[..count] {
+        for &(class, transform, shape) in met {
             if transform > 0.0
                 && let Some(grid) = &change.grids[class]
             {
@@ -332,6 +361,92 @@ impl RowWork {
         }
         moved.then_some(new)
     }
+}
+
+impl RowWork {
+    /// A pixel that a lens or antialiasing may have mixed of two classes. How much of it belongs to either is told by its
+    /// colour between theirs nearby; then each part changes as its class does. Were the mixed colour itself changed, a fringe
+    /// of the old colours would stay along every border.
+    fn mixture(
+        &mut self,
+        change: &Change,
+        content: &View,
+        x: usize,
+        y: usize,
+        old: &[f32; 3],
+        met: &[(usize, f32, f32)],
+    ) -> Option<[f32; 3]> {
+        if met.iter().all(|&(class, ..)| change.grids[class].is_none()) {
+            return None;
+        }
+        let own = usize::from(change.coverage.labels.get(x, y));
+        let other = met.iter().filter(|m| m.0 != own).max_by(|a, b| a.1.total_cmp(&b.1));
+        let Some(&(other, weight, _)) = other else {
+            return self.unchanged(change, own, x, y, old);
+        };
+        let [own_rgb, other_rgb] = colors_near(content, change.coverage.labels, x, y, [own, other]);
+        let (Some(a), Some(b)) = (own_rgb, other_rgb) else {
+            return self.unchanged(change, own, x, y, old);
+        };
+        let (mut along, mut square) = (0.0, 0.0);
+        for c in 0..3 {
+            along += (old[c] - a[c]) * (b[c] - a[c]);
+            square += (b[c] - a[c]) * (b[c] - a[c]);
+        }
+        let part = ((along + NOISE * weight) / (square + NOISE)).clamp(0.0, 1.0);
+        // What neither colour explains, grain and texture, is in both parts.
+        let rest: [f32; 3] = std::array::from_fn(|c| old[c] - a[c] - part * (b[c] - a[c]));
+        let mut new = *old;
+        for (class, rgb, share) in [(own, a, 1.0 - part), (other, b, part)] {
+            if let Some(grid) = &change.grids[class] {
+                let rgb = std::array::from_fn(|c| rgb[c] + rest[c]);
+                self.add(change, grid, class, x, y, &rgb, share, &mut new);
+            }
+        }
+        Some(new)
+    }
+}
+
+/// Mean colours of two classes around a pixel, those well within their class first.
+fn colors_near(
+    content: &View,
+    labels: &LabelMap,
+    x: usize,
+    y: usize,
+    classes: [usize; 2],
+) -> [Option<[f32; 3]>; 2] {
+    let (width, height) = (labels.width() as i64, labels.height() as i64);
+    let mut sums = [([0.0f32; 3], 0.0f32); 2];
+    for dy in [-4i64, -2, -1, 0, 1, 2, 4] {
+        let ny = y as i64 + dy;
+        if !(0..height).contains(&ny) {
+            continue;
+        }
+        let (row, pixels) = (labels.row(ny as usize), content.row(ny as usize));
+        let up = labels.row((ny - 1).max(0) as usize);
+        let down = labels.row((ny + 1).min(height - 1) as usize);
+        for dx in [-4i64, -2, -1, 0, 1, 2, 4] {
+            let nx = x as i64 + dx;
+            if !(0..width).contains(&nx) || (dx == 0 && dy == 0) {
+                continue;
+            }
+            let at = nx as usize;
+            let class = row[at];
+            let Some(k) = classes.iter().position(|&c| c == usize::from(class)) else { continue };
+            let (l, r) = ((nx - 1).max(0) as usize, (nx + 1).min(width - 1) as usize);
+            let within = up[at] == class && down[at] == class && row[l] == class && row[r] == class;
+            let weight = if within { 1.0 } else { 0.01 } / (4 + dx * dx + dy * dy) as f32;
+            let mut rgb = [0.0; 3];
+            pixels.read(at, &mut rgb);
+            if rgb.iter().all(|v| v.is_finite()) {
+                for (sum, v) in sums[k].0.iter_mut().zip(rgb) {
+                    *sum += weight * v;
+                }
+                sums[k].1 += weight;
+            }
+        }
+    }
+    sums.map(|(sum, total)| (total > 0.0).then(|| sum.map(|v| v / total)))
 }
 
 /// Memory that [`Change::write`] takes, in bytes.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ca2sis::image::{LabelMap, Mask, Picture, View};
 use ca2sis::model::Class;
 use ca2sis::progress::Progress;
-use ca2sis::restyle::{Job, Method, Options, restyle_to_picture};
+use ca2sis::restyle::{Confidence, Job, Method, Options, Statistics, restyle_to_picture};
 use ca2sis::{Error, Result};
 
 use crate::common::{ModelArgs, ReferenceArgs, check_output, note};
@@ -35,6 +35,19 @@ pub struct Args {
     /// Strength of the whole change, from 0 to 1
     #[arg(long, default_value_t = 1.0)]
     strength: f32,
+    /// How far other classes follow what the change does to light and cast colours, from 0 to 1. Above 0 and without a mask,
+    /// the whole picture may change
+    #[arg(long, default_value_t = 0.0)]
+    coupling: f32,
+    /// How far the layout goes to the target labels, from 0 to 1
+    #[arg(long, default_value_t = 1.0, requires = "target_labels")]
+    morph: f32,
+    /// Where the look comes from: the network, or the colours of each class of the reference alone
+    #[arg(long, value_enum, default_value_t = How::Network)]
+    method: How,
+    /// Write a heat map of how far the result can be trusted, green is far, and say it in a sentence
+    #[arg(long, value_name = "PICTURE")]
+    confidence: Option<PathBuf>,
     #[command(flatten)]
     model: ModelArgs,
     /// Picture to write; its ending says the format. JPEG cannot keep the pixels outside the mask exactly
@@ -42,13 +55,28 @@ pub struct Args {
     output: PathBuf,
 }
 
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum How {
+    Network,
+    Statistics,
+}
+
+/// Below this a result is worth a warning: the network attends to its classes by less than about a half.
+const DOUBTFUL: f32 = 0.4;
+
 pub fn run(args: Args) -> Result<bool> {
-    let Args { content, labels, reference, mask, target_labels, output, .. } = &args;
+    let Args { content, labels, reference, mask, target_labels, confidence, output, .. } = &args;
     let optional = [mask.as_deref(), target_labels.as_deref()];
     let required = [content, labels, &reference.reference, &reference.reference_labels];
     let inputs: Vec<Option<&Path>> =
         required.map(|p| Some(p.as_path())).into_iter().chain(optional).collect();
     check_output(output, &inputs)?;
+    if let Some(path) = confidence {
+        check_output(path, &inputs)?;
+        if args.method == How::Statistics {
+            return Err(Error::invalid("--confidence is of the network's work: statistics have none"));
+        }
+    }
 
     let (model, network) = args.model.open()?;
     let classes = asked(&args.classes, model.classes())?;
@@ -57,20 +85,62 @@ pub fn run(args: Args) -> Result<bool> {
     let labels = LabelMap::read(labels, model.classes())?;
     let target_labels = target_labels.as_ref().map(|p| LabelMap::read(p, model.classes())).transpose()?;
     let mask = mask.as_ref().map(Mask::read).transpose()?;
-    let style = reference.style(&model, &network)?;
-    let method = Method::Network { network: &network, style: &style };
+    let (style, statistics);
+    let method = match args.method {
+        How::Network => {
+            style = reference.style(&model, &network)?;
+            Method::Network { network: &network, style: &style }
+        }
+        How::Statistics => {
+            let picture = Picture::read(&reference.reference)?;
+            let labels = LabelMap::read(&reference.reference_labels, model.classes())?;
+            statistics = Statistics::extract(&picture, &labels, model.classes().len())?;
+            Method::Statistics(&statistics)
+        }
+    };
     let job = Job {
         target_labels: target_labels.as_ref(),
         mask: mask.as_ref().map(View::from),
         classes: &classes,
-        options: Options { strength: args.strength, ..Options::default() },
+        options: Options {
+            strength: args.strength,
+            coupling: args.coupling,
+            morph: args.morph,
+            confidence: confidence.is_some(),
+            ..Options::default()
+        },
         ..Job::new(&content, &labels, method)
     };
     let (result, report) = restyle_to_picture(&job, Progress::NONE)?;
+    if report.untouched.differing > 0 {
+        return Err(Error::invalid(format!(
+            "{} pixels outside the mask came out changed, so nothing was written: this is a defect of ca2sis",
+            report.untouched.differing
+        )));
+    }
     result.with_icc_profile(content.icc_profile().map(<[u8]>::to_vec)).write(output)?;
+    if let (Some(path), Some(figures)) = (confidence, &report.confidence) {
+        figures.heat_map(content.width(), content.height())?.write(path)?;
+        say_confidence(figures, model.classes());
+    }
     note(model.classes(), &report.missing, "kept in their own style, as the reference lacks them");
     note(model.classes(), &report.absent, "not restyled, as no label map has them");
+    note(model.classes(), &report.unseen, "not restyled, as they are too small for the network to see");
     Ok(true)
+}
+
+/// Says how far to trust the result, and which classes not.
+fn say_confidence(figures: &Confidence, classes: &[Class]) {
+    println!("confidence {:.2} of 1", figures.overall);
+    let doubtful: Vec<usize> =
+        figures.classes.iter().filter(|(_, figure)| *figure < DOUBTFUL).map(|&(class, _)| class).collect();
+    if figures.overall < DOUBTFUL {
+        eprintln!(
+            "ca2sis: the network does not know pictures like this one well: look at the result closely, or use --method statistics"
+        );
+    } else {
+        note(classes, &doubtful, "less sure than the rest, look at these classes closely");
+    }
 }
 
 /// Reads `--classes`: names of classes or of groups, each with a strength where one is given.
