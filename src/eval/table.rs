@@ -156,8 +156,8 @@ impl fmt::Display for Table {
             line
         };
         writeln!(f, "{}", line("", &|c| format!("{} ", headings[c])).trim_end())?;
-        for r in 0..self.rows.len() {
-            writeln!(f, "{}", line(&columns[0][r], &|c| columns[c][r].clone()).trim_end())?;
+        for (r, row) in self.rows.iter().enumerate() {
+            writeln!(f, "{}", line(row.title, &|c| columns[c][r].clone()).trim_end())?;
         }
         for note in &self.notes {
             writeln!(f, "  {note}")?;
