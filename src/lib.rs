@@ -13,6 +13,7 @@
 //! - [`context`]: a device with its worker, memory limit and log, for callers from any thread.
 //! - [`progress`]: how far a long call is, and how to stop it.
 //! - [`train`]: the trainer that makes model files.
+//! - [`eval`]: how good results are, and beside what.
 //!
 #![doc = include_str!("README.md")]
 
@@ -20,6 +21,7 @@ pub mod attention;
 pub mod context;
 pub mod device;
 pub mod error;
+pub mod eval;
 pub mod image;
 pub mod kernels;
 pub mod model;

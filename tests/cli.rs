@@ -364,7 +364,7 @@ fn a_record_is_made_again_bit_for_bit_or_refused() {
 
     let text = fs::read_to_string(desk.at("out.png.json")).unwrap();
     let record: Record = serde_json::from_str(&text).unwrap();
-    let forged = text.replace(&record.output.pixels, &"0".repeat(64)).replace("\"cpu\"", "\"cpu\"");
+    let forged = text.replace(&record.output.pixels, &"0".repeat(64));
     fs::write(desk.at("forged.json"), forged).unwrap();
     let done = desk.run(&["restyle", "--from-record", "forged.json", "-o", "5.png"]);
     done.fails(1, &["5.png: the pixels are not those of the record"]);

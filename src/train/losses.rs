@@ -147,13 +147,17 @@ impl SqueezeNet {
         (9, 64, 256),
     ];
 
+    pub(crate) fn device(&self) -> &Device {
+        self.layers["conv1"].0.device()
+    }
+
     fn conv(&self, name: &str, x: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
         let (weight, bias) = &self.layers[name];
         activate(&conv2d(x, weight, Some(bias), stride, padding)?, Activation::Relu)
     }
 
     /// The features at [`DEPTHS`] of pictures `(b, h, w, 3)` in [-1, 1], at least 32 pixels a side.
-    fn features(&self, rgb: &Tensor) -> Result<Vec<Tensor>> {
+    pub(crate) fn features(&self, rgb: &Tensor) -> Result<Vec<Tensor>> {
         let mut x = self.conv("conv1", rgb, 2, 0)?;
         let mut features = vec![x.clone()];
         for (i, _, _) in Self::FIRES {

@@ -5,6 +5,7 @@ mod batch;
 mod common;
 mod demo;
 mod devices;
+mod eval;
 mod import;
 mod models;
 mod progress;
@@ -51,6 +52,7 @@ pub struct Cli {
 enum Command {
     Demo(demo::Args),
     Restyle(Box<restyle::Args>),
+    Eval(eval::Args),
     Synthesize(synthesize::Args),
     Attention(attention::Args),
     Style(style::Args),
@@ -77,6 +79,7 @@ fn main() {
         Command::Models(args) => models::run(args),
         Command::Devices(args) => devices::run(args),
         Command::Import(args) => import::run(args),
+        Command::Eval(args) => eval::run(args),
         Command::Train(args) => train::run(*args),
         Command::Verify(args) => verify::run(args),
         Command::Completions(args) => shell::completions(args),
