@@ -7,9 +7,18 @@
 pub mod attention;
 pub mod conv;
 pub mod linear;
+pub(crate) mod matrix;
 pub mod norm;
+pub(crate) mod pixels;
 pub mod pointwise;
 pub mod resize;
+pub(crate) mod rows;
+mod share;
+pub mod simd;
+pub(crate) mod window;
+
+pub use share::{set_threads, threads};
+pub(crate) use share::{share, share_map};
 
 use std::marker::PhantomData;
 
@@ -76,6 +85,15 @@ impl<'a> Target<'a> {
         assert!(start <= self.len && length <= self.len - start, "target size");
         // SAFETY: in bounds by the assertion; the holder alone may touch them.
         unsafe { std::slice::from_raw_parts_mut(self.data.add(start), length) }
+    }
+}
+
+impl Target<'_> {
+    /// The elements from `start` on.
+    pub fn part(&mut self, start: usize) -> Target<'_> {
+        assert!(start <= self.len, "target size");
+        // SAFETY: in bounds by the assertion; this target is borrowed meanwhile.
+        Target { data: unsafe { self.data.add(start) }, len: self.len - start, _borrow: PhantomData }
     }
 }
 
