@@ -61,10 +61,6 @@ impl Panels {
         2 * self.level.lanes()
     }
 
-    pub fn level(&self) -> Level {
-        self.level
-    }
-
     /// Rows of the matrix.
     pub fn depth(&self) -> usize {
         self.k
@@ -188,8 +184,10 @@ leveled! {
             unsafe {
                 let b = t.b.add(column * k);
                 let left = t.n - column;
+                // One register wide, twice as many rows fit.
+                let highest = if left > S::LANES { S::ROWS } else { (2 * S::ROWS).min(14) };
                 let mut row = 0;
-                let mut blocks = t.rows.div_ceil(S::ROWS);
+                let mut blocks = t.rows.div_ceil(highest);
                 while row < t.rows {
                     // Blocks of about the same height.
                     let height = (t.rows - row).div_ceil(blocks);
@@ -219,8 +217,8 @@ unsafe fn rows_of<S: Simd, const V: usize>(
     macro_rules! heights {
         ($($r:literal)*) => {
             match height {
-                $($r if $r <= S::ROWS => unsafe { block::<S, $r, V>(t, row, column, b, last) },)*
-                _ => unreachable!("blocks are at most S::ROWS high"),
+                $($r if $r * V <= 2 * S::ROWS => unsafe { block::<S, $r, V>(t, row, column, b, last) },)*
+                _ => unreachable!("blocks fit the registers"),
             }
         };
     }

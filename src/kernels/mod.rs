@@ -165,3 +165,31 @@ pub(crate) fn multiply(
         );
     }
 }
+
+/// Multiply-adds times two that `threads` threads do in a second at best, measured: products whose matrices stay in L1.
+pub fn measure_peak(threads: usize) -> f64 {
+    use matrix::{Panels, Rows, Start, product};
+    use std::time::{Duration, Instant};
+    let (level, rows, k) = (simd::Level::best(), simd::Level::best().rows() * 4, 128);
+    let n = 2 * level.lanes();
+    let b = Panels::pack(level, k, n, View::rows(&vec![0.5; k * n], n));
+    let a = vec![0.5; rows * k];
+    let speed = |_| {
+        let mut out = vec![0.0; rows * n];
+        let mut best = 0.0f64;
+        let end = Instant::now() + Duration::from_millis(200);
+        while Instant::now() < end {
+            let begun = Instant::now();
+            for _ in 0..100 {
+                product(rows, Rows::new(&a, k), b.as_ref(), Start::Zero, &mut out.as_mut_slice().into(), n);
+            }
+            best = best.max((200 * rows * k * n) as f64 / begun.elapsed().as_secs_f64());
+        }
+        best
+    };
+    std::thread::scope(|scope| {
+        let speed = &speed;
+        let all: Vec<_> = (0..threads).map(|i| scope.spawn(move || speed(i))).collect();
+        all.into_iter().map(|t| t.join().unwrap_or(0.0)).sum()
+    })
+}

@@ -313,6 +313,22 @@ leveled! {
     }
 }
 
+leveled! {
+    /// `y = 3/4 near + 1/4 far`
+    pub(crate) fn quarter<S>(near: &[f32], far: &[f32], y: &mut [f32]) {
+        assert!(near.len() == y.len() && far.len() == y.len(), "quarter");
+        // SAFETY: `registers` stays within the slices.
+        unsafe {
+            let (three, one) = (S::splat(0.75), S::splat(0.25));
+            registers::<S>(y.len(), |i, lanes| {
+                let far = S::mul(load::<S>(far.as_ptr().add(i), lanes), one);
+                let v = S::fma(load::<S>(near.as_ptr().add(i), lanes), three, far);
+                store::<S>(y.as_mut_ptr().add(i), lanes, v);
+            });
+        }
+    }
+}
+
 /// What follows a norm.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum After {
@@ -324,8 +340,18 @@ pub(crate) enum After {
 leveled! {
     /// `y = x scale + shift`, a channel at a time over whole pixels, then the activation.
     pub(crate) fn affine<S>(x: &[f32], scale: &[f32], shift: &[f32], after: After, y: &mut [f32]) {
-        let c = scale.len();
+        let mut c = scale.len();
         assert!(x.len() == y.len() && shift.len() == c && x.len().is_multiple_of(c), "affine");
+        let (mut scale, mut shift) = (scale, shift);
+        // Few channels: whole pixels side by side fill a register.
+        let (mut scales, mut shifts) = ([0.0f32; 16], [0.0f32; 16]);
+        if c < S::LANES && S::LANES.is_multiple_of(c) && x.len().is_multiple_of(S::LANES) {
+            for i in 0..S::LANES {
+                (scales[i], shifts[i]) = (scale[i % c], shift[i % c]);
+            }
+            c = S::LANES;
+            (scale, shift) = (&scales[..c], &shifts[..c]);
+        }
         for (x, y) in x.chunks_exact(c).zip(y.chunks_exact_mut(c)) {
             // SAFETY: `registers` stays within the channels of a pixel.
             unsafe {

@@ -29,7 +29,6 @@ impl Conv3 {
     ) -> Self {
         // Up to half a register of outputs: two narrow registers do as much as one wide one.
         let level = if outputs <= 8 { level.min(Level::Avx2) } else { level };
-        let tap = |o: usize, i: usize, y: usize, x: usize| weight[(o * inputs + i) * 9 + y * 3 + x];
         let kernel = if doubled { 2 } else { 3 };
         let k = kernel * kernel * inputs;
         let pack = |phase: usize| {
@@ -42,13 +41,16 @@ impl Conv3 {
                 (true, ..) => 2..3,
             };
             let mut matrix = vec![0.0; k * outputs];
-            for (row, values) in matrix.chunks_exact_mut(outputs).enumerate() {
-                let (y, x, i) = (row / inputs / kernel, row / inputs % kernel, row % inputs);
-                for (o, value) in values.iter_mut().enumerate() {
-                    *value = met(phase / 2, y)
-                        .flat_map(|y| met(phase % 2, x).map(move |x| (y, x)))
-                        .map(|(y, x)| tap(o, i, y, x))
-                        .sum();
+            for y in 0..kernel {
+                for x in 0..kernel {
+                    let taps: Vec<usize> =
+                        met(phase / 2, y).flat_map(|y| met(phase % 2, x).map(move |x| 3 * y + x)).collect();
+                    let rows = &mut matrix[(y * kernel + x) * inputs * outputs..][..inputs * outputs];
+                    for (o, weight) in weight.chunks_exact(9 * inputs).enumerate() {
+                        for (i, weight) in weight.chunks_exact(9).enumerate() {
+                            rows[i * outputs + o] = taps.iter().map(|&t| weight[t]).sum();
+                        }
+                    }
                 }
             }
             Panels::pack(level, k, outputs, View::rows(&matrix, outputs))

@@ -32,7 +32,7 @@ use generator::Generator;
 use mask_embedder::MaskEmbedder;
 use noise_mapping::NoiseMapping;
 use once_cell::sync::OnceCell;
-use prepared::Decoder;
+use prepared::{Decoder, Encoder};
 use style_encoder::StyleEncoder;
 
 use crate::kernels::simd::Level;
@@ -47,10 +47,20 @@ struct Parts {
     device: Device,
     mask_embedder: MaskEmbedder,
     style_encoder: StyleEncoder,
-    noise_mapping: Option<NoiseMapping>,
+    /// None where the network has none.
+    noise_mapping: Option<Noise>,
     generator: Generator,
     /// The generator as the CPU runs it, made at the first use.
     decoder: OnceCell<Arc<Decoder>>,
+    encoder: OnceCell<Arc<Encoder>>,
+}
+
+/// The noise mapping, more than a third of a published model's weights, of which most uses need none.
+struct Noise {
+    mapping: OnceCell<NoiseMapping>,
+    sizes: Mapping,
+    /// Where its weights are read when it is first used.
+    source: Option<VarBuilder<'static>>,
 }
 
 impl Network {
@@ -58,9 +68,24 @@ impl Network {
     pub fn new(config: &Config, vb: VarBuilder) -> crate::Result<Self> {
         config.validate()?;
         let noise_mapping = match config.mapping {
-            Some(m) => Some(NoiseMapping::new(config, m, vb.pp("noise_encoder"))?),
+            Some(sizes) => {
+                let mapping = NoiseMapping::new(config, sizes, vb.pp("noise_encoder"))?;
+                Some(Noise { mapping: OnceCell::with_value(mapping), sizes, source: None })
+            }
             None => None,
         };
+        Self::with_noise(config, vb, noise_mapping)
+    }
+
+    /// As [`new`](Self::new), but the noise mapping's weights are taken when it is first used.
+    pub(crate) fn lazy(config: &Config, vb: VarBuilder<'static>) -> crate::Result<Self> {
+        config.validate()?;
+        let source = Some(vb.pp("noise_encoder"));
+        let noise = config.mapping.map(|sizes| Noise { mapping: OnceCell::new(), sizes, source });
+        Self::with_noise(config, vb, noise)
+    }
+
+    fn with_noise(config: &Config, vb: VarBuilder, noise_mapping: Option<Noise>) -> crate::Result<Self> {
         Ok(Self(Arc::new(Parts {
             config: config.clone(),
             device: vb.device().clone(),
@@ -69,6 +94,7 @@ impl Network {
             noise_mapping,
             generator: Generator::new(config, vb)?,
             decoder: OnceCell::new(),
+            encoder: OnceCell::new(),
         })))
     }
 
@@ -83,7 +109,13 @@ impl Network {
     /// The style of every class: picture `(b, h, w, 3)` in [-1, 1] and its one-hot labels `(b, h, w, n)` to `(b, n, s)`. A
     /// class that the labels lack gets the code of an empty region.
     pub fn encode_style(&self, rgb: &Tensor, onehot: &Tensor, progress: Progress) -> crate::Result<Tensor> {
-        self.0.style_encoder.forward(rgb, onehot, progress)
+        let weight = &self.0.style_encoder.first.conv.weight;
+        let fits = rgb.rank() == 4 && onehot.rank() == 4 && rgb.dims()[..3] == onehot.dims()[..3];
+        let plain = [rgb, onehot, weight].iter().all(|t| fused::applies(t) && !t.track_op());
+        if !fits || !plain {
+            return self.encode_style_plain(rgb, onehot, progress);
+        }
+        self.encoder()?.forward(rgb, onehot, progress)
     }
 
     /// As [`encode_style`](Self::encode_style), by the network as it stands: on every device, with gradients.
@@ -100,6 +132,36 @@ impl Network {
     /// two codes is a morph between their shapes.
     pub fn encode_mask(&self, onehot: &Tensor) -> Result<Tensor> {
         self.0.mask_embedder.forward(onehot)
+    }
+
+    /// Lays the weights of the fast forms out now rather than at their first use; without effect where they do not apply.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`](crate::Error::Tensor) when a weight cannot be read.
+    pub fn warm_up(&self) -> crate::Result<()> {
+        if self.can_prepare(&self.0.generator.out_conv.bias) {
+            self.decoder(Level::best())?;
+            self.encoder()?;
+        }
+        Ok(())
+    }
+
+    /// The multiply-adds, times two, of encoding one picture's style.
+    pub fn encode_flops(&self) -> crate::Result<f64> {
+        Ok(self.encoder()?.flops(self.0.config.resolution))
+    }
+
+    fn encoder(&self) -> crate::Result<&Arc<Encoder>> {
+        let make = || Encoder::new(Level::best(), &self.0.config, &self.0.style_encoder).map(Arc::new);
+        self.0.encoder.get_or_try_init(make)
+    }
+
+    fn decoder(&self, level: Level) -> crate::Result<Arc<Decoder>> {
+        let make = || Decoder::new(level, &self.0.config, &self.0.generator).map(Arc::new);
+        match level == Level::best() {
+            true => self.0.decoder.get_or_try_init(make).cloned(),
+            false => make(),
+        }
     }
 
     /// The picture of a mask code and a style: `(b, h, w, 3)` in [-1, 1].
@@ -160,12 +222,7 @@ impl Network {
                 "only a network on the CPU, in f32 and not in training, is prepared",
             ));
         }
-        let make = || Decoder::new(level, config, &self.0.generator).map(Arc::new);
-        let decoder = match level == Level::best() {
-            true => self.0.decoder.get_or_try_init(make)?.clone(),
-            false => make()?,
-        };
-        Prepared::new(decoder, &self.0.generator, style)
+        Prepared::new(self.decoder(level)?, &self.0.generator, style)
     }
 
     /// As [`generate`](Self::generate), with attention and feature maps.
@@ -176,7 +233,13 @@ impl Network {
     /// Styles from normal vectors: `(b, latent) -> (b, n, s)`. Fails when the model has no noise mapping.
     pub fn map_noise(&self, z: &Tensor) -> Result<Tensor> {
         match &self.0.noise_mapping {
-            Some(mapping) => mapping.forward(z),
+            Some(noise) => {
+                let make = || match &noise.source {
+                    Some(vb) => NoiseMapping::new(&self.0.config, noise.sizes, vb.clone()),
+                    None => candle_core::bail!("a noise mapping without weights or a source of them"),
+                };
+                noise.mapping.get_or_try_init(make)?.forward(z)
+            }
             None => candle_core::bail!("this model has no noise mapping (noise_encoder)"),
         }
     }

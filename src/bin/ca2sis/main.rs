@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 the command's own no, 2 a mistake in the call or in a file, said on stderr.
 
+mod bench;
 mod common;
 mod demo;
 mod restyle;
@@ -18,6 +19,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(clap::Parser)]
 #[command(name = "ca2sis", version)]
 enum Command {
+    Bench(bench::Args),
     Demo(demo::Args),
     Restyle(restyle::Args),
     Synthesize(synthesize::Args),
@@ -27,6 +29,7 @@ enum Command {
 
 fn main() {
     let done = match Command::parse() {
+        Command::Bench(args) => bench::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Restyle(args) => restyle::run(args),
         Command::Synthesize(args) => synthesize::run(args),

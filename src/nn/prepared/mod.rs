@@ -12,7 +12,10 @@
 
 mod fold;
 mod residual;
+mod style;
 mod transformer;
+
+pub(super) use style::Encoder;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,7 +44,6 @@ fn room(buffer: &mut Vec<f32>, n: usize) -> &mut [f32] {
 /// The generator's weights, folded and laid out for the registers; of any style.
 pub(super) struct Decoder {
     level: Level,
-    classes: usize,
     base: usize,
     reshape: Panels,
     reshape_bias: Vec<f32>,
@@ -60,7 +62,6 @@ impl Decoder {
         };
         Ok(Self {
             level,
-            classes: config.classes,
             base: config.base_size,
             reshape: pack(&reshape),
             reshape_bias: values(&generator.reshape_conv.bias)?,

@@ -28,6 +28,12 @@ impl Sums {
         Self { sums, squares }
     }
 
+    /// Of `count` channels from `first` on.
+    pub fn part(&self, first: usize, count: usize) -> Self {
+        let part = |v: &[f64]| v[first..first + count].to_vec();
+        Self { sums: part(&self.sums), squares: part(&self.squares) }
+    }
+
     pub fn total(parts: Vec<Self>) -> Self {
         let mut parts = parts.into_iter();
         let mut total = parts.next().expect("a picture has pixels");
