@@ -46,17 +46,22 @@ unsafe fn normal<S: Simd>(x: S::V) -> S::V {
     }
 }
 
-/// Calls `f(start, lanes)` for every register of `n` elements; only the last may have fewer lanes than the register.
-#[inline(always)]
-fn registers<S: Simd>(n: usize, mut f: impl FnMut(usize, usize)) {
-    let mut i = 0;
-    while i + S::LANES <= n {
-        f(i, S::LANES);
-        i += S::LANES;
-    }
-    if i < n {
-        f(i, n - i);
-    }
+/// Runs the body for every register of `n` elements; only the last may have fewer lanes than the register. No closure:
+/// that would not be compiled for the caller's features.
+macro_rules! registers {
+    ($s:ident, $n:expr, |$i:ident, $lanes:ident| $body:expr) => {{
+        let n = $n;
+        let mut at = 0;
+        while at + $s::LANES <= n {
+            let ($i, $lanes) = (at, $s::LANES);
+            $body;
+            at += $s::LANES;
+        }
+        if at < n {
+            let ($i, $lanes) = (at, n - at);
+            $body;
+        }
+    }};
 }
 
 #[inline(always)]
@@ -104,14 +109,14 @@ leveled! {
             // SAFETY: `registers` stays within the width of a row.
             unsafe {
                 let (mut one, mut other) = (S::splat(0.0), S::splat(0.0));
-                registers::<S>(width, |i, lanes| {
+                registers!(S, width, |i, lanes| {
                     one = S::add(one, load::<S>(x.add(i), lanes));
                     std::mem::swap(&mut one, &mut other);
                 });
                 let mean = S::sum(S::add(one, other)) / width as f32;
                 let means = S::splat(mean);
                 let (mut one, mut other) = (S::splat(0.0), S::splat(0.0));
-                registers::<S>(width, |i, lanes| {
+                registers!(S, width, |i, lanes| {
                     let d = S::sub(load::<S>(x.add(i), lanes), means);
                     // Missing lanes held zero, not the mean.
                     let d = if lanes < S::LANES { some::<S>(d, lanes) } else { d };
@@ -120,7 +125,7 @@ leveled! {
                 });
                 let variance = S::sum(S::add(one, other)) / width as f32;
                 let inverse = S::splat(1.0 / (variance + eps).sqrt());
-                registers::<S>(width, |i, lanes| {
+                registers!(S, width, |i, lanes| {
                     let d = S::sub(load::<S>(x.add(i), lanes), means);
                     store::<S>(y.add(i), lanes, S::mul(d, inverse));
                 });
@@ -137,9 +142,9 @@ leveled! {
             // SAFETY: `registers` stays within the width of a row.
             unsafe {
                 let (mut sum, mut squares) = (S::splat(0.0), S::splat(0.0));
-                registers::<S>(width, |i, lanes| sum = S::add(sum, load::<S>(x.add(i), lanes)));
+                registers!(S, width, |i, lanes| sum = S::add(sum, load::<S>(x.add(i), lanes)));
                 let mean = S::splat(S::sum(sum) / width as f32);
-                registers::<S>(width, |i, lanes| {
+                registers!(S, width, |i, lanes| {
                     let d = S::sub(load::<S>(x.add(i), lanes), mean);
                     let d = if lanes < S::LANES { some::<S>(d, lanes) } else { d };
                     squares = S::fma(d, d, squares);
@@ -168,7 +173,7 @@ leveled! {
             // SAFETY: `registers` stays within the width of a row.
             unsafe {
                 let (mut one, mut other) = (S::splat(0.0), S::splat(0.0));
-                registers::<S>(width, |i, lanes| {
+                registers!(S, width, |i, lanes| {
                     let v = load::<S>(y.add(i), lanes);
                     one = S::fma(v, v, one);
                     std::mem::swap(&mut one, &mut other);
@@ -188,7 +193,7 @@ leveled! {
             unsafe {
                 let x = x.as_mut_ptr().add(r * row);
                 let scale = S::splat(*scale);
-                registers::<S>(width, |i, lanes| {
+                registers!(S, width, |i, lanes| {
                     let b = load::<S>(bias.as_ptr().add(i), lanes);
                     store::<S>(x.add(i), lanes, S::fma(load::<S>(x.add(i), lanes), scale, b));
                 });
@@ -209,7 +214,7 @@ leveled! {
                     let x = x.as_mut_ptr().add(r * row + group * n);
                     let scale = S::splat(*scale);
                     let mut largest = S::splat(f32::MIN);
-                    registers::<S>(n, |i, lanes| {
+                    registers!(S, n, |i, lanes| {
                         let v = S::fma(load::<S>(x.add(i), lanes), scale, load::<S>(bias.as_ptr().add(i), lanes));
                         store::<S>(x.add(i), lanes, v);
                         let v = if lanes < S::LANES { fill::<S>(v, lanes, f32::MIN) } else { v };
@@ -217,14 +222,14 @@ leveled! {
                     });
                     let largest = S::splat(S::largest(largest));
                     let mut total = S::splat(0.0);
-                    registers::<S>(n, |i, lanes| {
+                    registers!(S, n, |i, lanes| {
                         let e = exp2::<S>(S::sub(load::<S>(x.add(i), lanes), largest));
                         store::<S>(x.add(i), lanes, e);
                         let e = if lanes < S::LANES { some::<S>(e, lanes) } else { e };
                         total = S::add(total, e);
                     });
                     let inverse = S::splat(1.0 / S::sum(total));
-                    registers::<S>(n, |i, lanes| {
+                    registers!(S, n, |i, lanes| {
                         store::<S>(x.add(i), lanes, S::mul(load::<S>(x.add(i), lanes), inverse));
                     });
                 }
@@ -262,7 +267,7 @@ leveled! {
             unsafe {
                 let (x, y) = (x.as_mut_ptr().add(r * keys), y.as_mut_ptr().add(r * width));
                 let (mut one, mut other) = (S::splat(f32::MIN), S::splat(f32::MIN));
-                registers::<S>(keys, |i, lanes| {
+                registers!(S, keys, |i, lanes| {
                     let v = load::<S>(x.add(i), lanes);
                     let v = if lanes < S::LANES { fill::<S>(v, lanes, f32::MIN) } else { v };
                     one = S::max(one, v);
@@ -273,7 +278,7 @@ leveled! {
                 let now = if best > before { best } else { before };
                 let m = S::splat(now);
                 let (mut one, mut other) = (S::splat(0.0), S::splat(0.0));
-                registers::<S>(keys, |i, lanes| {
+                registers!(S, keys, |i, lanes| {
                     let e = exp2::<S>(S::sub(load::<S>(x.add(i), lanes), m));
                     store::<S>(x.add(i), lanes, e);
                     let e = if lanes < S::LANES { some::<S>(e, lanes) } else { e };
@@ -286,7 +291,7 @@ leveled! {
                     let factor = if before == f32::MIN { 0.0 } else { (before - now).exp2() };
                     sums[r] = sums[r] * factor + total;
                     let factor = S::splat(factor);
-                    registers::<S>(width, |i, lanes| {
+                    registers!(S, width, |i, lanes| {
                         store::<S>(y.add(i), lanes, S::mul(load::<S>(y.add(i), lanes), factor));
                     });
                 } else {
@@ -303,7 +308,7 @@ leveled! {
         let x_at = x.as_mut_ptr();
         // SAFETY: `registers` stays within the slice.
         unsafe {
-            registers::<S>(x.len(), |i, lanes| {
+            registers!(S, x.len(), |i, lanes| {
                 let v = load::<S>(x_at.add(i), lanes);
                 let e = exp2::<S>(S::mul(v, S::splat(2.0 * std::f32::consts::LOG2_E)));
                 let y = S::sub(S::splat(1.0), S::div(S::splat(2.0), S::add(S::splat(1.0), e)));
@@ -320,7 +325,7 @@ leveled! {
         // SAFETY: `registers` stays within the slices.
         unsafe {
             let (three, one) = (S::splat(0.75), S::splat(0.25));
-            registers::<S>(y.len(), |i, lanes| {
+            registers!(S, y.len(), |i, lanes| {
                 let far = S::mul(load::<S>(far.as_ptr().add(i), lanes), one);
                 let v = S::fma(load::<S>(near.as_ptr().add(i), lanes), three, far);
                 store::<S>(y.as_mut_ptr().add(i), lanes, v);
@@ -355,7 +360,7 @@ leveled! {
         for (x, y) in x.chunks_exact(c).zip(y.chunks_exact_mut(c)) {
             // SAFETY: `registers` stays within the channels of a pixel.
             unsafe {
-                registers::<S>(c, |i, lanes| {
+                registers!(S, c, |i, lanes| {
                     let v = load::<S>(x.as_ptr().add(i), lanes);
                     let (scale, shift) = (load::<S>(scale.as_ptr().add(i), lanes), load::<S>(shift.as_ptr().add(i), lanes));
                     let v = S::fma(v, scale, shift);
