@@ -47,32 +47,45 @@ pub(crate) fn attention(
     // As many queries in every tile, but for the last.
     let tile = pixels.div_ceil(tiles);
     let out = Shared::new(y);
-    let scratch =
-        || (vec![0.0; tile * KEYS.min(pixels)], vec![0.0; tile * width], vec![0.0; tile], vec![0.0; tile]);
-    share(heads * tiles, progress.part(0.05, 1.0), scratch, |(scores, sum, largest, totals), task| {
-        let (head, first) = (task / tiles, task % tiles * tile);
-        let Some(count) = pixels.checked_sub(first).map(|left| left.min(tile)).filter(|n| *n > 0) else {
-            return;
-        };
-        let (largest, totals) = (&mut largest[..count], &mut totals[..count]);
-        largest.fill(f32::MIN);
-        totals.fill(0.0);
-        sum.fill(0.0);
-        let queries = Rows::new(&qkv[first * row + head * width..], row);
-        for (keys, values) in &packed[head * blocks..][..blocks] {
-            let n = keys.columns();
-            product(count, queries, keys.as_ref(), Start::Zero, &mut scores.as_mut_slice().into(), n);
-            rows::online_softmax(level, scores, n, largest, totals, sum, width);
-            let p = Rows::new(scores, n);
-            product(count, p, values.as_ref(), Start::Keep, &mut sum.as_mut_slice().into(), width);
-        }
-        for (r, total) in totals.iter().enumerate() {
-            // SAFETY: each task has the channels of one head at its own queries.
-            let mut out = unsafe { out.from((first + r) * inner + head * width) };
-            let inverse = 1.0 / total;
-            for (y, s) in out.slice(0, width).iter_mut().zip(&sum[r * width..][..width]) {
-                *y = s * inverse;
+    let scratch = || {
+        (
+            vec![0.0; tile * KEYS.min(pixels)],
+            vec![0.0; tile * width],
+            vec![0.0; tile],
+            vec![0.0; tile],
+            Vec::new(),
+        )
+    };
+    share(
+        heads * tiles,
+        progress.part(0.05, 1.0),
+        scratch,
+        |(scores, sum, largest, totals, lowered), task| {
+            let (head, first) = (task / tiles, task % tiles * tile);
+            let Some(count) = pixels.checked_sub(first).map(|left| left.min(tile)).filter(|n| *n > 0) else {
+                return;
+            };
+            let (largest, totals) = (&mut largest[..count], &mut totals[..count]);
+            largest.fill(f32::MIN);
+            totals.fill(0.0);
+            sum.fill(0.0);
+            let queries = Rows::new(&qkv[first * row + head * width..], row);
+            let queries = queries.lowered(level, count, width, lowered);
+            for (keys, values) in &packed[head * blocks..][..blocks] {
+                let n = keys.columns();
+                product(count, queries, keys.as_ref(), Start::Zero, &mut scores.as_mut_slice().into(), n);
+                rows::online_softmax(level, scores, n, largest, totals, sum, width);
+                let p = Rows::new(scores, n);
+                product(count, p, values.as_ref(), Start::Keep, &mut sum.as_mut_slice().into(), width);
             }
-        }
-    })
+            for (r, total) in totals.iter().enumerate() {
+                // SAFETY: each task has the channels of one head at its own queries.
+                let mut out = unsafe { out.from((first + r) * inner + head * width) };
+                let inverse = 1.0 / total;
+                for (y, s) in out.slice(0, width).iter_mut().zip(&sum[r * width..][..width]) {
+                    *y = s * inverse;
+                }
+            }
+        },
+    )
 }

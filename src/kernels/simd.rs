@@ -14,6 +14,8 @@ pub enum Level {
     Avx2,
     /// AVX-512 F, VL, BW and DQ.
     Avx512,
+    /// As Avx512, but large products of factors rounded to bfloat16, summed in f32: 8 bits of every factor. Never chosen unasked.
+    Bf16,
 }
 
 impl Level {
@@ -41,6 +43,26 @@ impl Level {
         &LEVELS
     }
 
+    /// [`Level::Bf16`], where the CPU has AVX-512 BF16.
+    pub fn bf16() -> Option<Level> {
+        #[cfg(target_arch = "x86_64")]
+        if Self::best() == Level::Avx512 && is_x86_feature_detected!("avx512bf16") {
+            return Some(Level::Bf16);
+        }
+        None
+    }
+
+    /// Whether the CPU has what this level needs.
+    pub fn is_available(self) -> bool {
+        self <= Self::best() || Some(self) == Self::bf16()
+    }
+
+    /// The level of the same registers whose products are of f32.
+    pub(crate) fn exact(self) -> Level {
+        if self == Level::Bf16 { Level::Avx512 } else { self }
+    }
+
+    /// The best of those with f32 throughout.
     pub fn best() -> Level {
         Self::available()[Self::available().len() - 1]
     }
@@ -50,7 +72,7 @@ impl Level {
         match self {
             Level::Portable => 4,
             Level::Avx2 => 8,
-            Level::Avx512 => 16,
+            Level::Avx512 | Level::Bf16 => 16,
         }
     }
 
@@ -59,7 +81,7 @@ impl Level {
         match self {
             Level::Portable => 4,
             Level::Avx2 => 6,
-            Level::Avx512 => 14,
+            Level::Avx512 | Level::Bf16 => 14,
         }
     }
 }
@@ -84,6 +106,10 @@ pub(crate) trait Simd {
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
     /// `a b + c`, rounded once where the CPU can.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `c` and both products of the bfloat16 pairs in every lane of `a` and `b`; of AVX-512 BF16 alone.
+    unsafe fn fma_pairs(_: Self::V, _: Self::V, _: Self::V) -> Self::V {
+        unreachable!("pairs are multiplied by AVX-512 BF16 alone")
+    }
     /// `b` where either is not a number.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
@@ -142,6 +168,15 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn fma_pairs(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        // The types differ in name only.
+        unsafe {
+            let (a, b) =
+                (std::mem::transmute::<__m512, __m512bh>(a), std::mem::transmute::<__m512, __m512bh>(b));
+            _mm512_dpbf16_ps(c, a, b)
+        }
     }
     #[inline(always)]
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
@@ -262,6 +297,31 @@ impl Simd for Avx2 {
     }
 }
 
+/// Rounds `x` to bfloat16, two elements to one of `out`, an odd last one beside a zero.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(crate) fn narrow(x: &[f32], out: &mut [f32]) {
+    assert!(out.len() == x.len().div_ceil(2), "pairs of bfloat16");
+    let whole = x.len() / 32 * 32;
+    for (x, out) in x[..whole].chunks_exact(32).zip(out.chunks_exact_mut(16)) {
+        // SAFETY: 32 elements in, 16 pairs out.
+        unsafe {
+            let (low, high) = (_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(16)));
+            let pairs = std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(high, low));
+            _mm512_storeu_ps(out.as_mut_ptr(), pairs);
+        }
+    }
+    for (x, out) in x[whole..].chunks(2).zip(&mut out[whole / 2..]) {
+        *out = pair(x[0], x.get(1).copied().unwrap_or(0.0));
+    }
+}
+
+/// Two values as bfloat16 in the bits of one f32, which is only ever moved.
+pub(crate) fn pair(low: f32, high: f32) -> f32 {
+    let bits = |v| u32::from(half::bf16::from_f32(v).to_bits());
+    f32::from_bits(bits(high) << 16 | bits(low))
+}
+
 /// Four lanes in an array: what every CPU has in one register.
 pub(crate) struct Portable;
 
@@ -371,10 +431,10 @@ macro_rules! leveled {
                     // SAFETY: compiled for these features.
                     unsafe { generic::<simd::Avx2>($($arg),*) }
                 }
-                assert!(level <= simd::Level::best(), "this CPU has no {level:?}");
+                assert!(level.is_available(), "this CPU has no {level:?}");
                 match level {
                     // SAFETY: the CPU has the features by the assertion; each level has those of the one below.
-                    simd::Level::Avx512 => return unsafe { avx512($($arg),*) },
+                    simd::Level::Avx512 | simd::Level::Bf16 => return unsafe { avx512($($arg),*) },
                     simd::Level::Avx2 => return unsafe { avx2($($arg),*) },
                     simd::Level::Portable => {}
                 }

@@ -28,7 +28,7 @@ impl Conv3 {
         doubled: bool,
     ) -> Self {
         // Up to half a register of outputs: two narrow registers do as much as one wide one.
-        let level = if outputs <= 8 { level.min(Level::Avx2) } else { level };
+        let level = if outputs <= 8 { level.min(Level::Avx2) } else { level.exact() };
         let kernel = if doubled { 2 } else { 3 };
         let k = kernel * kernel * inputs;
         let pack = |phase: usize| {
@@ -102,8 +102,13 @@ impl Conv3 {
                 };
                 for row in 0..rows {
                     let from = &padded[(row * self.stride + top) * pitch + left * c..];
-                    let window =
-                        Rows { data: from, row: self.stride * c, segments: self.kernel, step: pitch };
+                    let window = Rows {
+                        data: from,
+                        row: self.stride * c,
+                        segments: self.kernel,
+                        step: pitch,
+                        pairs: false,
+                    };
                     let (pixel, step) = match doubled {
                         true => ((2 * row + top) * 2 * width + left, 2),
                         false => (row * width, 1),

@@ -24,6 +24,21 @@ enum Bytes {
     Static(&'static [u8]),
 }
 
+impl Bytes {
+    /// Says that this range is not needed soon, so that it need not stay in this process's memory.
+    fn release(&self, range: std::ops::Range<usize>) {
+        #[cfg(unix)]
+        if let Self::Mapped(map) = self {
+            // SAFETY: the map is shared and read only: a dropped page is read from the file again when it is next touched.
+            // It is a hint; where it fails nothing changes.
+            let _ = unsafe {
+                map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len())
+            };
+        }
+        let _ = range;
+    }
+}
+
 impl Deref for Bytes {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
@@ -151,6 +166,7 @@ impl Weights {
             let i = values.iter().position(|v| !v.is_finite()).unwrap_or_default();
             return Err(format!("tensor {name:?} holds {} at element {i}: the file is damaged", values[i]));
         }
+        self.bytes.release(self.data + *begin..self.data + *end);
         Ok((shape, values))
     }
 }

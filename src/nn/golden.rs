@@ -120,6 +120,24 @@ const IMAGE_TOLERANCE: f32 = 2e-4;
 /// What rearranged products may err on a picture.
 const FAST_TOLERANCE: f32 = 1e-3;
 
+/// The sizes of the network of the case in `path`, and the seed of its weights.
+pub fn sizes(path: &Path) -> crate::Result<(Config, u64)> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let config = case_config(path, &bytes)?;
+    Ok((config.network(), config.seed))
+}
+
+fn case_config(path: &Path, bytes: &[u8]) -> crate::Result<CaseConfig> {
+    let broken = |e: &dyn std::fmt::Display| Error::format(path, format!("not a golden case: {e}"));
+    let (_, header) = safetensors::SafeTensors::read_metadata(bytes).map_err(|e| broken(&e))?;
+    let config = header
+        .metadata()
+        .as_ref()
+        .and_then(|m| m.get("config"))
+        .ok_or_else(|| broken(&"its metadata has no key `config`"))?;
+    serde_json::from_str(config).map_err(|e| broken(&format!("config: {e}")))
+}
+
 /// Recomputes the case in `path` on `device` and compares every tensor in it, in the file's order of names.
 pub fn verify(path: &Path, device: &Device) -> crate::Result<Vec<Comparison>> {
     compare(path, device, |network, case| recompute(network, case, path), TOLERANCE, IMAGE_TOLERANCE)
@@ -141,14 +159,7 @@ fn compare(
     image_tolerance: f32,
 ) -> crate::Result<Vec<Comparison>> {
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-    let broken = |e: &dyn std::fmt::Display| Error::format(path, format!("not a golden case: {e}"));
-    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| broken(&e))?;
-    let config = header
-        .metadata()
-        .as_ref()
-        .and_then(|m| m.get("config"))
-        .ok_or_else(|| broken(&"its metadata has no key `config`"))?;
-    let config: CaseConfig = serde_json::from_str(config).map_err(|e| broken(&format!("config: {e}")))?;
+    let config = case_config(path, &bytes)?;
     let case = candle_core::safetensors::load_buffer(&bytes, device)?;
     let network = Network::new(&config.network(), Formula { seed: config.seed }.var_builder(device))?;
     let got = give(&network, &case)?;

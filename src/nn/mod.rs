@@ -19,7 +19,7 @@ mod prepared;
 mod style_encoder;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::{Init, VarBuilder, var_builder::SimpleBackend};
@@ -50,8 +50,8 @@ struct Parts {
     /// None where the network has none.
     noise_mapping: Option<Noise>,
     generator: Generator,
-    /// The generator as the CPU runs it, made at the first use.
-    decoder: OnceCell<Arc<Decoder>>,
+    /// The generator as the CPU runs it, made at the first use of each level.
+    decoders: Mutex<Vec<(Level, Arc<Decoder>)>>,
     encoder: OnceCell<Arc<Encoder>>,
 }
 
@@ -93,7 +93,7 @@ impl Network {
             style_encoder: StyleEncoder::new(config, vb.pp("style_encoder"))?,
             noise_mapping,
             generator: Generator::new(config, vb)?,
-            decoder: OnceCell::new(),
+            decoders: Mutex::default(),
             encoder: OnceCell::new(),
         })))
     }
@@ -134,13 +134,13 @@ impl Network {
         self.0.mask_embedder.forward(onehot)
     }
 
-    /// Lays the weights of the fast forms out now rather than at their first use; without effect where they do not apply.
+    /// Lays the weights of the fast forms, the generator's for `level`, out now rather than at their first use; without effect where they do not apply.
     ///
     /// # Errors
     /// [`Error::Tensor`](crate::Error::Tensor) when a weight cannot be read.
-    pub fn warm_up(&self) -> crate::Result<()> {
+    pub fn warm_up(&self, level: Level) -> crate::Result<()> {
         if self.can_prepare(&self.0.generator.out_conv.bias) {
-            self.decoder(Level::best())?;
+            self.decoder(level)?;
             self.encoder()?;
         }
         Ok(())
@@ -157,11 +157,13 @@ impl Network {
     }
 
     fn decoder(&self, level: Level) -> crate::Result<Arc<Decoder>> {
-        let make = || Decoder::new(level, &self.0.config, &self.0.generator).map(Arc::new);
-        match level == Level::best() {
-            true => self.0.decoder.get_or_try_init(make).cloned(),
-            false => make(),
+        let mut decoders = self.0.decoders.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, decoder)) = decoders.iter().find(|(l, _)| *l == level) {
+            return Ok(decoder.clone());
         }
+        let decoder = Arc::new(Decoder::new(level, &self.0.config, &self.0.generator)?);
+        decoders.push((level, decoder.clone()));
+        Ok(decoder)
     }
 
     /// The picture of a mask code and a style: `(b, h, w, 3)` in [-1, 1].
@@ -209,8 +211,15 @@ impl Network {
         self.prepare_at(style, Level::best())
     }
 
-    /// As [`prepare`](Self::prepare), with the registers of `level`, one of [`Level::available`].
+    /// As [`prepare`](Self::prepare), with the registers and the precision of `level`; at [`Level::Bf16`] a picture is about as
+    /// near to the plain network's as bfloat16 is elsewhere (40 dB and more).
+    ///
+    /// # Errors
+    /// Also when this CPU does not have `level`.
     pub fn prepare_at(&self, style: &Tensor, level: Level) -> crate::Result<Prepared> {
+        if !level.is_available() {
+            return Err(crate::Error::invalid(format!("this processor has no {level:?}")));
+        }
         let config = &self.0.config;
         let wanted = [config.classes, config.style_width()];
         if style.dims() != wanted {

@@ -25,6 +25,9 @@ pub struct Args {
     /// Threads to compute with [default: CA2SIS_THREADS, or all processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Precision of the decode's large products
+    #[arg(long, value_name = "P", default_value = "f32")]
+    precision: Precision,
     /// Runs that the medians are of
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
@@ -34,6 +37,13 @@ pub struct Args {
     /// Write the model that --published measures, and stop
     #[arg(long, hide = true, value_name = "FILE")]
     write_published: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Precision {
+    F32,
+    /// Factors in bfloat16, sums in f32; needs AVX-512 BF16.
+    Bf16,
 }
 
 pub fn run(args: Args) -> Result<bool> {
@@ -59,12 +69,17 @@ pub fn run(args: Args) -> Result<bool> {
         }
         (false, path) => path,
     };
-    let (report, text) = measure(path.as_deref(), args.runs.into())?;
+    let level = match args.precision {
+        Precision::F32 => Level::best(),
+        Precision::Bf16 => Level::bf16()
+            .ok_or_else(|| Error::invalid("this processor has no AVX-512 BF16: leave --precision out"))?,
+    };
+    let (report, text) = measure(path.as_deref(), level, args.runs.into())?;
     println!("{}", if args.json { report.to_string() } else { text });
     Ok(true)
 }
 
-fn measure(path: Option<&Path>, runs: usize) -> Result<(serde_json::Value, String)> {
+fn measure(path: Option<&Path>, level: Level, runs: usize) -> Result<(serde_json::Value, String)> {
     let load = || -> Result<_> {
         let begun = Instant::now();
         let model = match path {
@@ -79,7 +94,7 @@ fn measure(path: Option<&Path>, runs: usize) -> Result<(serde_json::Value, Strin
     let (classes, side) = (config.classes, config.resolution);
 
     let begun = Instant::now();
-    network.warm_up()?;
+    network.warm_up(level)?;
     let layout_ms = ms(begun.elapsed());
 
     // Blocks of classes, and colours by position.
@@ -91,20 +106,24 @@ fn measure(path: Option<&Path>, runs: usize) -> Result<(serde_json::Value, Strin
     let rgb = Tensor::from_vec(rgb, (1, side, side, 3), &Device::Cpu)?;
 
     let style = network.encode_style(&rgb, &onehot, Progress::NONE)?;
+    let cpu = cpu_ms();
     let encode_ms = median(runs, || network.encode_style(&rgb, &onehot, Progress::NONE).map(drop))?;
+    let encode_cpu_ms = cpu_ms().zip(cpu).map(|(now, before)| (now - before) / runs as f64);
     let mask_code = network.encode_mask(&onehot)?;
     let mask_ms = median(runs, || Ok(drop(network.encode_mask(&onehot)?)))?;
     let style = style.squeeze(0)?;
-    let fold_ms = median(runs, || network.prepare(&style).map(drop))?;
-    let prepared = network.prepare(&style)?;
+    let fold_ms = median(runs, || network.prepare_at(&style, level).map(drop))?;
+    let prepared = network.prepare_at(&style, level)?;
     prepared.generate(&mask_code, Progress::NONE)?;
     let mut timings: Vec<Vec<Timing>> = Vec::new();
+    let cpu = cpu_ms();
     let decode_ms = median(runs, || {
         let mut parts = Vec::new();
         prepared.generate_timed(&mask_code, Progress::NONE, &mut parts)?;
         timings.push(parts);
         Ok(())
     })?;
+    let decode_cpu_ms = cpu_ms().zip(cpu).map(|(now, before)| (now - before) / runs as f64);
     let peak_rss_mb = peak_rss_mb();
 
     let threads = kernels::threads();
@@ -124,15 +143,15 @@ fn measure(path: Option<&Path>, runs: usize) -> Result<(serde_json::Value, Strin
         .map(|(part, time, gflop)| json!({"part": part, "ms": time, "gflop": gflop, "gflops": gflop * 1e3 / time}))
         .collect();
     let report = json!({
-        "classes": classes, "resolution": side, "precision": "f32", "registers": format!("{:?}", Level::best()),
+        "classes": classes, "resolution": side, "registers": format!("{level:?}"),
         "threads": threads, "peak_gflops": peak, "load_ms": load_ms, "layout_ms": layout_ms, "fold_ms": fold_ms,
-        "encode_ms": encode_ms, "mask_ms": mask_ms, "decode_ms": decode_ms, "restyle_ms": restyle_ms,
+        "encode_ms": encode_ms, "mask_ms": mask_ms, "decode_ms": decode_ms, "encode_cpu_ms": encode_cpu_ms, "decode_cpu_ms": decode_cpu_ms, "restyle_ms": restyle_ms,
         "encode_gflops": encode_gflops, "decode_gflops": decode_flops * 1e-6 / decode_ms,
         "peak_rss_mb": peak_rss_mb, "stages": json_stages,
     });
 
     let mut text = format!(
-        "{classes} classes, {side}x{side}, f32, {:?}, {threads} threads; medians of {runs}\n\
+        "{classes} classes, {side}x{side}, {level:?}, {threads} threads; medians of {runs}\n\
          peak of these registers {peak:8.0} GFLOP/s\n\
          load                {load_ms:8.1} ms\n\
          lay weights out     {layout_ms:8.1} ms, once a model\n\
@@ -140,7 +159,6 @@ fn measure(path: Option<&Path>, runs: usize) -> Result<(serde_json::Value, Strin
          encode mask         {mask_ms:8.1} ms\n\
          fold a style        {fold_ms:8.1} ms\n\
          decode              {decode_ms:8.1} ms  {:6.1} GFLOP/s\n",
-        Level::best(),
         decode_flops * 1e-6 / decode_ms,
     );
     for (part, time, gflop) in &stages {
@@ -151,6 +169,12 @@ fn measure(path: Option<&Path>, runs: usize) -> Result<(serde_json::Value, Strin
         );
     }
     text += &format!("a restyle's network {restyle_ms:8.1} ms: two styles, two masks, two decodes");
+    if let Some((encode, decode)) = encode_cpu_ms.zip(decode_cpu_ms) {
+        let speed = decode_flops * 1e-6 / decode;
+        text += &format!(
+            "\nprocessor time      {encode:8.0} ms a style, {decode:.0} ms a decode: {speed:.0} GFLOP/s a thread"
+        );
+    }
     if let Some(mb) = peak_rss_mb {
         text += &format!("\npeak memory         {mb:8.0} MB");
     }
@@ -175,6 +199,15 @@ fn median(runs: usize, mut f: impl FnMut() -> Result<()>) -> Result<f64> {
         times.push(ms(begun.elapsed()));
     }
     Ok(middle(times))
+}
+
+/// User and system time of this process so far, where the system tells: in hundredths of a second.
+fn cpu_ms() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // Fields 14 and 15; the second, the program's name, may hold spaces.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<f64>().ok();
+    Some((ticks()? + ticks()?) * 10.0)
 }
 
 /// The most memory that this process has had, where the system tells.

@@ -56,7 +56,7 @@ impl Decoder {
     pub fn new(level: Level, config: &Config, generator: &Generator) -> Result<Self> {
         let (reshape, out) =
             (Matrix::of(&generator.reshape_conv.weight)?, Matrix::of(&generator.out_conv.weight)?);
-        let pack = |w: &Matrix| Panels::pack(level, w.columns, w.rows, w.view().transposed());
+        let pack = |w: &Matrix| Panels::pack(level.exact(), w.columns, w.rows, w.view().transposed());
         let stage = |(res, cross): &(_, _)| {
             Ok((Residual::new(level, res)?, Transformer::new(level, cross, config.classes)?))
         };

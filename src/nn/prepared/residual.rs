@@ -133,7 +133,7 @@ impl Residual {
                     *b += s;
                 }
                 let weight = Matrix::of(&skip.weight)?;
-                Some(Panels::pack(level, weight.columns, weight.rows, weight.view().transposed()))
+                Some(Panels::pack(level.exact(), weight.columns, weight.rows, weight.view().transposed()))
             }
             None => None,
         };

@@ -104,6 +104,8 @@ struct Triangle {
 impl Triangle {
     /// `centred (inner, rank + 1)`, the last column being that of the constant.
     fn new(level: Level, centred: &Matrix) -> Self {
+        // Variances are small differences to a product of bfloat16.
+        let level = level.exact();
         let l = centred.triangle();
         let n = l.columns;
         let rank = n - 1;
@@ -188,6 +190,7 @@ struct Scratch {
     o: Vec<f32>,
     g: Vec<f32>,
     h: Vec<f32>,
+    lowered: Vec<f32>,
     deviations: Vec<f32>,
 }
 
@@ -541,6 +544,7 @@ impl Transformer {
             &scratch.deviations,
             &mut scratch.g,
             &mut scratch.h,
+            &mut scratch.lowered,
             out,
         );
     }
@@ -582,6 +586,7 @@ impl Transformer {
             &scratch.deviations,
             &mut scratch.g,
             &mut scratch.h,
+            &mut scratch.lowered,
             out,
         );
     }
@@ -608,9 +613,11 @@ impl Transformer {
         scale: &[f32],
         g: &mut Vec<f32>,
         h: &mut Vec<f32>,
+        lowered: &mut Vec<f32>,
         out: &mut Target,
     ) {
         let (lanes, width) = (level.lanes(), 2 * level.lanes());
+        let x = x.lowered(level, count, ff1.depth(), lowered);
         let g = room(g, count * width);
         for (chunk, ff2) in self.ff2.iter().enumerate() {
             let first = chunk * CHUNK;
