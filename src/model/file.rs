@@ -28,7 +28,9 @@ impl Bytes {
     /// Says that this range is not needed soon, so that it need not stay in this process's memory.
     fn release(&self, range: std::ops::Range<usize>) {
         #[cfg(unix)]
-        if let Self::Mapped(map) = self {
+        if let Self::Mapped(map) = self
+            && range.len() >= 1 << 20
+        {
             // SAFETY: the map is shared and read only: a dropped page is read from the file again when it is next touched.
             // It is a hint; where it fails nothing changes.
             let _ = unsafe {
@@ -161,8 +163,12 @@ impl Weights {
             other => return Err(format!("tensor {name:?} is {other}: weights are F16, BF16 or F32")),
         }
         // In runs, which the compiler can take several of at a time.
-        let finite = |run: &&[f32]| run.iter().fold(true, |all, v| all & v.is_finite());
-        if !values.par_chunks(BLOCK).all(|run| finite(&run)) {
+        let finite = |run: &[f32]| run.iter().fold(true, |all, v| all & v.is_finite());
+        let sound = match values.len() <= BLOCK {
+            true => finite(&values),
+            false => values.par_chunks(BLOCK).all(finite),
+        };
+        if !sound {
             let i = values.iter().position(|v| !v.is_finite()).unwrap_or_default();
             return Err(format!("tensor {name:?} holds {} at element {i}: the file is damaged", values[i]));
         }
@@ -181,7 +187,7 @@ fn convert<T: Copy + Default + Send, const SIZE: usize>(
     element: impl Fn([u8; SIZE]) -> T + Sync,
     widen: impl Fn(&[T], &mut [f32]) + Sync,
 ) {
-    values.par_chunks_mut(BLOCK).zip(bytes.par_chunks(BLOCK * SIZE)).for_each(|(values, bytes)| {
+    let run = |(values, bytes): (&mut [f32], &[u8])| {
         let mut buffer = [T::default(); 1024];
         for (values, bytes) in values.chunks_mut(buffer.len()).zip(bytes.chunks(buffer.len() * SIZE)) {
             for (b, bytes) in buffer.iter_mut().zip(bytes.as_chunks().0) {
@@ -189,7 +195,13 @@ fn convert<T: Copy + Default + Send, const SIZE: usize>(
             }
             widen(&buffer[..values.len()], values);
         }
-    });
+    };
+    // A small tensor is not worth waking other threads for.
+    if values.len() <= BLOCK {
+        run((values, bytes));
+    } else {
+        values.par_chunks_mut(BLOCK).zip(bytes.par_chunks(BLOCK * SIZE)).for_each(run);
+    }
 }
 
 /// Compares names and shapes with the manifest; the error names everything that is missing, not known or misshapen.
