@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use super::matrix::{self, Panels, Rows, Start};
+use super::simd::Level;
 use super::{Shared, View, multiply};
 
 /// Rows of one task: enough that packing the weights is a small part of it.
@@ -12,8 +14,47 @@ const TASKS: usize = 8;
 const GRADIENT_ROWS: usize = 8192;
 
 pub fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, inputs: usize, outputs: usize) -> Vec<f32> {
-    let mut y = vec![0.0; x.len() / inputs * outputs];
+    let rows = x.len() / inputs;
+    if rows <= FEW_ROWS && outputs >= 4 * rows {
+        return few_rows(x, weight, bias, inputs, outputs);
+    }
+    let mut y = vec![0.0; rows * outputs];
     product(x, View::rows(weight, inputs).transposed(), bias, inputs, outputs, &mut y);
+    y
+}
+
+/// Most rows of which the weights are streamed past.
+const FEW_ROWS: usize = 64;
+
+/// As [`forward`], of few rows: these are laid out for the registers instead of the weights, which are read once as they lie.
+fn few_rows(x: &[f32], weight: &[f32], bias: Option<&[f32]>, inputs: usize, outputs: usize) -> Vec<f32> {
+    const RUN: usize = 1024; // a run of the rows stays in L2
+    const TASK: usize = 56;
+    let rows = x.len() / inputs;
+    let level = Level::best();
+    let runs: Vec<Panels> = (0..inputs)
+        .into_par_iter()
+        .step_by(RUN)
+        .map(|first| {
+            Panels::pack(level, RUN.min(inputs - first), rows, View::rows(&x[first..], inputs).transposed())
+        })
+        .collect();
+    let mut transposed = vec![0.0; outputs * rows];
+    transposed.par_chunks_mut(TASK * rows).enumerate().for_each(|(task, out)| {
+        let count = out.len() / rows;
+        let mut start = Start::Zero;
+        for (run, panels) in runs.iter().enumerate() {
+            let weight = Rows::new(&weight[task * TASK * inputs + run * RUN..], inputs);
+            matrix::product(count, weight, panels.as_ref(), start, &mut (&mut *out).into(), rows);
+            start = Start::Keep;
+        }
+    });
+    let mut y = vec![0.0; rows * outputs];
+    for (r, y) in y.chunks_exact_mut(outputs).enumerate() {
+        for (o, y) in y.iter_mut().enumerate() {
+            *y = transposed[o * rows + r] + bias.map_or(0.0, |b| b[o]);
+        }
+    }
     y
 }
 

@@ -7,9 +7,18 @@
 pub mod attention;
 pub mod conv;
 pub mod linear;
+pub(crate) mod matrix;
 pub mod norm;
+pub(crate) mod pixels;
 pub mod pointwise;
 pub mod resize;
+pub(crate) mod rows;
+mod share;
+pub mod simd;
+pub(crate) mod window;
+
+pub use share::{set_threads, threads};
+pub(crate) use share::{share, share_map};
 
 use std::marker::PhantomData;
 
@@ -76,6 +85,15 @@ impl<'a> Target<'a> {
         assert!(start <= self.len && length <= self.len - start, "target size");
         // SAFETY: in bounds by the assertion; the holder alone may touch them.
         unsafe { std::slice::from_raw_parts_mut(self.data.add(start), length) }
+    }
+}
+
+impl Target<'_> {
+    /// The elements from `start` on.
+    pub fn part(&mut self, start: usize) -> Target<'_> {
+        assert!(start <= self.len, "target size");
+        // SAFETY: in bounds by the assertion; this target is borrowed meanwhile.
+        Target { data: unsafe { self.data.add(start) }, len: self.len - start, _borrow: PhantomData }
     }
 }
 
@@ -146,4 +164,32 @@ pub(crate) fn multiply(
             Parallelism::None,
         );
     }
+}
+
+/// Multiply-adds times two that `threads` threads do in a second at best, measured: products whose matrices stay in L1.
+pub fn measure_peak(threads: usize) -> f64 {
+    use matrix::{Panels, Rows, Start, product};
+    use std::time::{Duration, Instant};
+    let (level, rows, k) = (simd::Level::best(), simd::Level::best().rows() * 4, 128);
+    let n = 2 * level.lanes();
+    let b = Panels::pack(level, k, n, View::rows(&vec![0.5; k * n], n));
+    let a = vec![0.5; rows * k];
+    let speed = |_| {
+        let mut out = vec![0.0; rows * n];
+        let mut best = 0.0f64;
+        let end = Instant::now() + Duration::from_millis(200);
+        while Instant::now() < end {
+            let begun = Instant::now();
+            for _ in 0..100 {
+                product(rows, Rows::new(&a, k), b.as_ref(), Start::Zero, &mut out.as_mut_slice().into(), n);
+            }
+            best = best.max((200 * rows * k * n) as f64 / begun.elapsed().as_secs_f64());
+        }
+        best
+    };
+    std::thread::scope(|scope| {
+        let speed = &speed;
+        let all: Vec<_> = (0..threads).map(|i| scope.spawn(move || speed(i))).collect();
+        all.into_iter().map(|t| t.join().unwrap_or(0.0)).sum()
+    })
 }

@@ -38,7 +38,7 @@ const BLOCK: usize = 2048;
 
 super::vectorised! {
     /// Per channel, adds the values and their squares.
-    fn channel_sums(x: &[f32], sums: &mut [f64], squares: &mut [f64]) {
+    pub(crate) fn channel_sums(x: &[f32], sums: &mut [f64], squares: &mut [f64]) {
         for pixel in x.chunks_exact(sums.len()) {
             for ((s, q), v) in sums.iter_mut().zip(squares.iter_mut()).zip(pixel) {
                 let v = f64::from(*v);

@@ -34,7 +34,7 @@ pub fn nearest2_gradient(g: &[f32], w: usize, c: usize) -> Vec<f32> {
 
 /// Along one dimension of `side` pixels, output 2i is 3/4 of pixel i and 1/4 of the one before, output 2i + 1 of the one
 /// behind; at the edges of the pixel itself.
-fn neighbour(o: usize, side: usize) -> usize {
+pub(crate) fn neighbour(o: usize, side: usize) -> usize {
     let i = o / 2;
     if o.is_multiple_of(2) { i.saturating_sub(1) } else { (i + 1).min(side - 1) }
 }

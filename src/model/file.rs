@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use memmap2::Mmap;
+use rayon::prelude::*;
 use safetensors::tensor::{Dtype, Metadata as Header, TensorInfo};
 use sha2::{Digest, Sha256};
 
@@ -22,6 +23,23 @@ enum Bytes {
     Mapped(Mmap),
     Static(&'static [u8]),
     Owned(Vec<u8>),
+}
+
+impl Bytes {
+    /// Says that this range is not needed soon, so that it need not stay in this process's memory.
+    fn release(&self, range: std::ops::Range<usize>) {
+        #[cfg(unix)]
+        if let Self::Mapped(map) = self
+            && range.len() >= 1 << 20
+        {
+            // SAFETY: the map is shared and read only: a dropped page is read from the file again when it is next touched.
+            // It is a hint; where it fails nothing changes.
+            let _ = unsafe {
+                map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len())
+            };
+        }
+        let _ = range;
+    }
 }
 
 impl Deref for Bytes {
@@ -137,23 +155,58 @@ impl Weights {
         let TensorInfo { dtype, shape, data_offsets: (begin, end) } =
             self.header.info(name).ok_or_else(|| format!("has no tensor {name:?}"))?;
         let bytes = &self.bytes[self.data..][*begin..*end];
-        // By value, since a tensor need not be aligned in the file.
-        let values = match dtype {
-            Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+        let mut values = vec![0.0; shape.iter().product()];
+        match dtype {
+            Dtype::F32 => {
+                convert(bytes, &mut values, f32::from_le_bytes, |from, to| to.copy_from_slice(from))
+            }
             Dtype::F16 => {
-                let halves: Vec<_> = bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b)).collect();
-                halves.to_f32_vec()
+                convert(bytes, &mut values, f16::from_le_bytes, |from, to| from.convert_to_f32_slice(to))
             }
             Dtype::BF16 => {
-                let halves: Vec<_> = bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b)).collect();
-                halves.to_f32_vec()
+                convert(bytes, &mut values, bf16::from_le_bytes, |from, to| from.convert_to_f32_slice(to))
             }
             other => return Err(format!("tensor {name:?} is {other}: weights are F16, BF16 or F32")),
+        }
+        // In runs, which the compiler can take several of at a time.
+        let finite = |run: &[f32]| run.iter().fold(true, |all, v| all & v.is_finite());
+        let sound = match values.len() <= BLOCK {
+            true => finite(&values),
+            false => values.par_chunks(BLOCK).all(finite),
         };
-        if let Some(i) = values.iter().position(|v: &f32| !v.is_finite()) {
+        if !sound {
+            let i = values.iter().position(|v| !v.is_finite()).unwrap_or_default();
             return Err(format!("tensor {name:?} holds {} at element {i}: the file is damaged", values[i]));
         }
+        self.bytes.release(self.data + *begin..self.data + *end);
         Ok((shape, values))
+    }
+}
+
+/// Elements that one task converts.
+const BLOCK: usize = 1 << 16;
+
+/// Little-endian elements to f32, by way of a buffer, since a tensor need not be aligned in the file.
+fn convert<T: Copy + Default + Send, const SIZE: usize>(
+    bytes: &[u8],
+    values: &mut [f32],
+    element: impl Fn([u8; SIZE]) -> T + Sync,
+    widen: impl Fn(&[T], &mut [f32]) + Sync,
+) {
+    let run = |(values, bytes): (&mut [f32], &[u8])| {
+        let mut buffer = [T::default(); 1024];
+        for (values, bytes) in values.chunks_mut(buffer.len()).zip(bytes.chunks(buffer.len() * SIZE)) {
+            for (b, bytes) in buffer.iter_mut().zip(bytes.as_chunks().0) {
+                *b = element(*bytes);
+            }
+            widen(&buffer[..values.len()], values);
+        }
+    };
+    // A small tensor is not worth waking other threads for.
+    if values.len() <= BLOCK {
+        run((values, bytes));
+    } else {
+        values.par_chunks_mut(BLOCK).zip(bytes.par_chunks(BLOCK * SIZE)).for_each(run);
     }
 }
 

@@ -112,16 +112,16 @@ impl Model {
         self.0.weights.hash()
     }
 
-    /// Builds the network on `device` with the weights as f32.
+    /// Builds the network on `device` with the weights as f32; those of the noise mapping are read when it is first used.
     ///
     /// # Errors
     /// [`Error::Format`] or [`Error::Model`] naming the tensor when a weight is NaN or infinite; [`Error::Tensor`]
     /// when the device fails.
     pub fn network(&self, device: &Device) -> Result<Network> {
-        let damage = OnceLock::new();
-        let reader = Reader { weights: &self.0.weights, damage: &damage };
+        let damage = Arc::new(OnceLock::new());
+        let reader = Reader { model: self.0.clone(), damage: damage.clone() };
         let vb = VarBuilder::from_backend(Box::new(reader), DType::F32, device.clone());
-        let network = Network::new(&self.0.metadata.network, vb);
+        let network = Network::lazy(&self.0.metadata.network, vb);
         match damage.get() {
             Some(what) => Err(fault(self.0.path.as_deref(), String::clone(what))),
             None => network,
@@ -146,13 +146,13 @@ fn fault(path: Option<&Path>, what: String) -> Error {
 }
 
 /// Hands tensors to the network as it asks for them, so that no second copy of all weights exists.
-struct Reader<'a> {
-    weights: &'a Weights,
+struct Reader {
+    model: Arc<Inner>,
     /// The file's fault, if there is one: candle's error type would make a failed operation of it.
-    damage: &'a OnceLock<String>,
+    damage: Arc<OnceLock<String>>,
 }
 
-impl SimpleBackend for Reader<'_> {
+impl SimpleBackend for Reader {
     fn get(
         &self,
         shape: Shape,
@@ -169,7 +169,7 @@ impl SimpleBackend for Reader<'_> {
     }
 
     fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
-        let (shape, values) = self.weights.read(name).map_err(|what| {
+        let (shape, values) = self.model.weights.read(name).map_err(|what| {
             let what = self.damage.get_or_init(|| what);
             candle_core::Error::Msg(what.clone())
         })?;
@@ -177,6 +177,6 @@ impl SimpleBackend for Reader<'_> {
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
-        self.weights.contains(name)
+        self.model.weights.contains(name)
     }
 }

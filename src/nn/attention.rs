@@ -10,12 +10,12 @@ use super::{Config, Stage};
 
 /// Multi-head attention; queries from `x`, keys and values from `context`.
 #[derive(Clone, Debug)]
-struct Attention {
-    to_q: Linear,
-    to_k: Linear,
-    to_v: Linear,
-    to_out: Linear,
-    heads: usize,
+pub(super) struct Attention {
+    pub(super) to_q: Linear,
+    pub(super) to_k: Linear,
+    pub(super) to_v: Linear,
+    pub(super) to_out: Linear,
+    pub(super) heads: usize,
 }
 
 impl Attention {
@@ -46,9 +46,9 @@ impl Attention {
 
 /// GEGLU feed-forward.
 #[derive(Clone, Debug)]
-struct FeedForward {
-    proj: Linear,
-    out: Linear,
+pub(super) struct FeedForward {
+    pub(super) proj: Linear,
+    pub(super) out: Linear,
 }
 
 /// Pixels that go through a feed-forward at once when nothing is trained: the hidden layer is many times as wide as the
@@ -82,20 +82,20 @@ impl FeedForward {
 
 /// `transformer_blocks.0`
 #[derive(Clone, Debug)]
-struct TransformerBlock {
-    attn1: Option<(LayerNorm, Attention)>,
-    norm2: LayerNorm,
-    attn2: Attention,
-    norm3: LayerNorm,
-    ff: FeedForward,
+pub(super) struct TransformerBlock {
+    pub(super) attn1: Option<(LayerNorm, Attention)>,
+    pub(super) norm2: LayerNorm,
+    pub(super) attn2: Attention,
+    pub(super) norm3: LayerNorm,
+    pub(super) ff: FeedForward,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct SpatialTransformer {
-    norm: GroupNorm,
-    proj_in: PointConv,
-    block: TransformerBlock,
-    proj_out: PointConv,
+    pub(super) norm: GroupNorm,
+    pub(super) proj_in: PointConv,
+    pub(super) block: TransformerBlock,
+    pub(super) proj_out: PointConv,
 }
 
 impl SpatialTransformer {

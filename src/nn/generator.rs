@@ -11,13 +11,13 @@ use crate::progress::Progress;
 
 /// `res{i}`: norm, SiLU and convolution twice beside a skip connection; doubled in size first where the stage says so.
 #[derive(Clone, Debug)]
-struct ResBlock {
-    norm_in: GroupNorm,
-    conv_in: Conv3x3,
-    norm_out: GroupNorm,
-    conv_out: Conv3x3,
-    skip: Option<PointConv>,
-    up: bool,
+pub(super) struct ResBlock {
+    pub(super) norm_in: GroupNorm,
+    pub(super) conv_in: Conv3x3,
+    pub(super) norm_out: GroupNorm,
+    pub(super) conv_out: Conv3x3,
+    pub(super) skip: Option<PointConv>,
+    pub(super) up: bool,
 }
 
 impl ResBlock {
@@ -41,7 +41,7 @@ impl ResBlock {
     }
 
     /// `(b, h, w, in) -> (b, h', w', out)`
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let resize = |t: Tensor| if self.up { ops::upsample_nearest2(&t) } else { Ok(t) };
         let h = self.conv_in.forward(&resize(self.norm_in.forward(x)?)?)?;
         let h = self.conv_out.forward(&self.norm_out.forward(&h)?)?;
@@ -66,10 +66,10 @@ pub struct Decoded {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Generator {
-    reshape_conv: PointConv,
-    stages: Vec<(ResBlock, SpatialTransformer)>,
-    out_conv: PointConv,
-    base_size: usize,
+    pub(super) reshape_conv: PointConv,
+    pub(super) stages: Vec<(ResBlock, SpatialTransformer)>,
+    pub(super) out_conv: PointConv,
+    pub(super) base_size: usize,
 }
 
 impl Generator {

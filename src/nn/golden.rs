@@ -117,20 +117,52 @@ impl Comparison {
 const TOLERANCE: f32 = 2e-5;
 const IMAGE_TOLERANCE: f32 = 2e-4;
 
-/// Recomputes the case in `path` on `device` and compares every tensor in it, in the file's order of names.
-pub fn verify(path: &Path, device: &Device) -> crate::Result<Vec<Comparison>> {
+/// What rearranged products may err on a picture.
+const FAST_TOLERANCE: f32 = 1e-3;
+
+/// The sizes of the network of the case in `path`, and the seed of its weights.
+pub fn sizes(path: &Path) -> crate::Result<(Config, u64)> {
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let config = case_config(path, &bytes)?;
+    Ok((config.network(), config.seed))
+}
+
+fn case_config(path: &Path, bytes: &[u8]) -> crate::Result<CaseConfig> {
     let broken = |e: &dyn std::fmt::Display| Error::format(path, format!("not a golden case: {e}"));
-    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| broken(&e))?;
+    let (_, header) = safetensors::SafeTensors::read_metadata(bytes).map_err(|e| broken(&e))?;
     let config = header
         .metadata()
         .as_ref()
         .and_then(|m| m.get("config"))
         .ok_or_else(|| broken(&"its metadata has no key `config`"))?;
-    let config: CaseConfig = serde_json::from_str(config).map_err(|e| broken(&format!("config: {e}")))?;
+    serde_json::from_str(config).map_err(|e| broken(&format!("config: {e}")))
+}
+
+/// Recomputes the case in `path` on `device` and compares every tensor in it, in the file's order of names.
+pub fn verify(path: &Path, device: &Device) -> crate::Result<Vec<Comparison>> {
+    compare(path, device, |network, case| recompute(network, case, path), TOLERANCE, IMAGE_TOLERANCE)
+}
+
+/// As [`verify`], but with the forms that a user's pictures go through on this device, which rearrange the network's
+/// products: style, pictures and mask code, all that those give.
+pub fn verify_fast(path: &Path, device: &Device) -> crate::Result<Vec<Comparison>> {
+    compare(path, device, |network, case| recompute_fast(network, case, path), TOLERANCE, FAST_TOLERANCE)
+}
+
+/// Compares the case in `path` with what `give` makes of it; a tensor that it does not give is left out unless it is no
+/// tensor of any case.
+fn compare(
+    path: &Path,
+    device: &Device,
+    give: impl Fn(&Network, &HashMap<String, Tensor>) -> crate::Result<HashMap<String, Option<Tensor>>>,
+    tolerance: f32,
+    image_tolerance: f32,
+) -> crate::Result<Vec<Comparison>> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let config = case_config(path, &bytes)?;
     let case = candle_core::safetensors::load_buffer(&bytes, device)?;
     let network = Network::new(&config.network(), Formula { seed: config.seed }.var_builder(device))?;
-    let got = recompute(&network, &case, path)?;
+    let got = give(&network, &case)?;
 
     let inputs = ["reference_rgb", "reference_labels", "shape_labels", "noise_z"];
     let mut names: Vec<&String> = case.keys().filter(|n| !inputs.contains(&n.as_str())).collect();
@@ -141,6 +173,7 @@ pub fn verify(path: &Path, device: &Device) -> crate::Result<Vec<Comparison>> {
         let Some(got) = got.get(name.as_str()) else {
             return Err(Error::format(path, format!("holds `{name}`, which is no tensor of a golden case")));
         };
+        let Some(got) = got else { continue };
         if got.dims() != want.dims() {
             let what =
                 format!("`{name}` is {:?}, but a network of its config gives {:?}", want.dims(), got.dims());
@@ -148,7 +181,7 @@ pub fn verify(path: &Path, device: &Device) -> crate::Result<Vec<Comparison>> {
         }
         let (got, want) = (flat(got)?, flat(want)?);
         let error = got.iter().zip(&want).map(|(g, w)| (g - w).abs()).fold(0.0, worse);
-        let tolerance = if name.ends_with("image") { IMAGE_TOLERANCE } else { TOLERANCE };
+        let tolerance = if name.ends_with("image") { image_tolerance } else { tolerance };
         comparisons.push(Comparison { name: name.clone(), error, tolerance });
     }
     Ok(comparisons)
@@ -163,49 +196,75 @@ fn worse(a: f32, b: f32) -> f32 {
     if b.is_nan() { f32::INFINITY } else { a.max(b) }
 }
 
+/// A case's inputs as the network takes them.
+struct Inputs {
+    rgb: Tensor,
+    reference: Tensor,
+    shape: Tensor,
+    z: Tensor,
+}
+
+impl Inputs {
+    fn of(network: &Network, case: &HashMap<String, Tensor>, path: &Path) -> crate::Result<Self> {
+        let input = |name: &str| {
+            case.get(name)
+                .ok_or_else(|| Error::format(path, format!("not a golden case: `{name}` is missing")))
+        };
+        let config = network.config();
+        let side = config.resolution;
+        let labels = |name: &str| -> crate::Result<Tensor> {
+            let t = input(name)?;
+            let indices = t.to_dtype(DType::U32)?.flatten_all()?.to_vec1::<u32>()?;
+            if t.dims() != [side, side] || indices.iter().any(|&i| i as usize >= config.classes) {
+                let what = format!("`{name}` is no {side}x{side} label map of {} classes", config.classes);
+                return Err(Error::format(path, what));
+            }
+            Ok(candle_nn::encoding::one_hot(t.to_dtype(DType::U32)?, config.classes, 1f32, 0f32)?
+                .unsqueeze(0)?)
+        };
+        let rgb = input("reference_rgb")?;
+        if rgb.dims() != [3, side, side] {
+            let what = format!("`reference_rgb` is {:?}, not [3, {side}, {side}]", rgb.dims());
+            return Err(Error::format(path, what));
+        }
+        let rgb = rgb.to_dtype(DType::F32)?.permute((1, 2, 0))?.unsqueeze(0)?.contiguous()?;
+        let (reference, shape) = (labels("reference_labels")?, labels("shape_labels")?);
+        let z = input("noise_z")?.to_dtype(DType::F32)?.flatten_all()?.unsqueeze(0)?;
+        Ok(Self { rgb, reference, shape, z })
+    }
+
+    /// Without a reference a class that the labels lack has no style: its code is zero.
+    fn noise_style(&self, style: &Tensor) -> Result<Tensor> {
+        let present = self.shape.sum((1, 2))?.gt(0f32)?.to_dtype(DType::F32)?.unsqueeze(2)?; // (1, n, 1)
+        style.broadcast_mul(&present)
+    }
+}
+
+/// In the case's own layout (channels first).
+fn planar(image: &Tensor) -> Result<Tensor> {
+    image.squeeze(0)?.permute((2, 0, 1))
+}
+
 /// Every tensor that a case may hold, in the case's own layout (channels first).
 fn recompute(
     network: &Network,
     case: &HashMap<String, Tensor>,
     path: &Path,
-) -> crate::Result<HashMap<String, Tensor>> {
-    let input = |name: &str| {
-        case.get(name).ok_or_else(|| Error::format(path, format!("not a golden case: `{name}` is missing")))
-    };
-    let config = network.config();
-    let side = config.resolution;
-    let labels = |name: &str| -> crate::Result<Tensor> {
-        let t = input(name)?;
-        let indices = t.to_dtype(DType::U32)?.flatten_all()?.to_vec1::<u32>()?;
-        if t.dims() != [side, side] || indices.iter().any(|&i| i as usize >= config.classes) {
-            let what = format!("`{name}` is no {side}x{side} label map of {} classes", config.classes);
-            return Err(Error::format(path, what));
-        }
-        Ok(candle_nn::encoding::one_hot(t.to_dtype(DType::U32)?, config.classes, 1f32, 0f32)?.unsqueeze(0)?)
-    };
-    let rgb = input("reference_rgb")?;
-    if rgb.dims() != [3, side, side] {
-        let what = format!("`reference_rgb` is {:?}, not [3, {side}, {side}]", rgb.dims());
-        return Err(Error::format(path, what));
-    }
-    let rgb = rgb.to_dtype(DType::F32)?.permute((1, 2, 0))?.unsqueeze(0)?.contiguous()?;
-    let (reference, shape) = (labels("reference_labels")?, labels("shape_labels")?);
-    let z = input("noise_z")?.to_dtype(DType::F32)?.flatten_all()?.unsqueeze(0)?;
-
-    let style = network.encode_style(&rgb, &reference, Progress::NONE)?;
-    let mask_code = network.encode_mask(&shape)?;
+) -> crate::Result<HashMap<String, Option<Tensor>>> {
+    let inputs = Inputs::of(network, case, path)?;
+    let Inputs { rgb, reference, shape, z } = &inputs;
+    let style = network.encode_style_plain(rgb, reference, Progress::NONE)?;
+    let mask_code = network.encode_mask(shape)?;
     let decoded = network.decode(&mask_code, &style, Progress::NONE)?;
-    let noise_style = network.map_noise(&z)?;
-    // Without a reference a class that the labels lack has no style: its code is zero.
-    let present = shape.sum((1, 2))?.gt(0f32)?.to_dtype(DType::F32)?.unsqueeze(2)?; // (1, n, 1)
-    let noise_image = network.generate(&mask_code, &noise_style.broadcast_mul(&present)?, Progress::NONE)?;
+    let noise_style = network.map_noise(z)?;
+    let noise_image =
+        network.generate_plain(&mask_code, &inputs.noise_style(&noise_style)?, Progress::NONE)?;
 
-    let planar = |image: &Tensor| image.squeeze(0)?.permute((2, 0, 1));
     let mut got = HashMap::from([
         ("style".into(), style.squeeze(0)?),
         ("mask_code".into(), mask_code.squeeze(0)?),
         ("image".into(), planar(&decoded.image)?),
-        ("attention_loss".into(), network.attention_loss(&decoded.attention, &shape)?.reshape(1)?),
+        ("attention_loss".into(), network.attention_loss(&decoded.attention, shape)?.reshape(1)?),
         ("noise_style".into(), noise_style.squeeze(0)?),
         ("noise_image".into(), planar(&noise_image)?),
     ]);
@@ -219,6 +278,34 @@ fn recompute(
         let side = logits.dim(1)?.isqrt();
         let middle = logits.reshape((side, side, ()))?.get(side / 2)?;
         got.insert(format!("attention.cross{}", k + 2), middle);
+    }
+    Ok(got.into_iter().map(|(name, t)| (name, Some(t))).collect())
+}
+
+/// The tensors of a case that the fast forms give; none for the others.
+fn recompute_fast(
+    network: &Network,
+    case: &HashMap<String, Tensor>,
+    path: &Path,
+) -> crate::Result<HashMap<String, Option<Tensor>>> {
+    let inputs = Inputs::of(network, case, path)?;
+    let style = network.encode_style(&inputs.rgb, &inputs.reference, Progress::NONE)?;
+    let mask_code = network.encode_mask(&inputs.shape)?;
+    let noise_style = network.map_noise(&inputs.z)?;
+    let image = network.generate(&mask_code, &style, Progress::NONE)?;
+    let noise_image = network.generate(&mask_code, &inputs.noise_style(&noise_style)?, Progress::NONE)?;
+    let mut got: HashMap<String, Option<Tensor>> = HashMap::from([
+        ("style".into(), Some(style.squeeze(0)?)),
+        ("mask_code".into(), Some(mask_code.squeeze(0)?)),
+        ("image".into(), Some(planar(&image)?)),
+        ("noise_style".into(), Some(noise_style.squeeze(0)?)),
+        ("noise_image".into(), Some(planar(&noise_image)?)),
+        ("attention_loss".into(), None),
+    ]);
+    for i in 2..network.config().stages.len() + 2 {
+        for name in [format!("stage.res{i}"), format!("stage.cross{i}"), format!("attention.cross{i}")] {
+            got.insert(name, None);
+        }
     }
     Ok(got)
 }

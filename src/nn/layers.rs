@@ -8,8 +8,8 @@ use super::ops::{self, Activation};
 /// `y = x W' + b`, weight `(out, in)`.
 #[derive(Clone, Debug)]
 pub(crate) struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
+    pub(super) weight: Tensor,
+    pub(super) bias: Option<Tensor>,
 }
 
 impl Linear {
@@ -34,8 +34,8 @@ impl Linear {
 /// A 1x1 convolution: a [`Linear`] over channels whose weight is stored `(out, in, 1, 1)`.
 #[derive(Clone, Debug)]
 pub(crate) struct PointConv {
-    weight: Tensor,
-    bias: Tensor,
+    pub(super) weight: Tensor,
+    pub(super) bias: Tensor,
 }
 
 impl PointConv {
@@ -51,9 +51,9 @@ impl PointConv {
 /// A 3x3 convolution with padding 1.
 #[derive(Clone, Debug)]
 pub(crate) struct Conv3x3 {
-    weight: Tensor,
-    bias: Tensor,
-    stride: usize,
+    pub(super) weight: Tensor,
+    pub(super) bias: Tensor,
+    pub(super) stride: usize,
 }
 
 impl Conv3x3 {
@@ -80,11 +80,11 @@ impl Conv3x3 {
 /// Group norm and the activation behind it.
 #[derive(Clone, Debug)]
 pub(crate) struct GroupNorm {
-    weight: Tensor,
-    bias: Tensor,
-    groups: usize,
-    eps: f64,
-    activation: Activation,
+    pub(super) weight: Tensor,
+    pub(super) bias: Tensor,
+    pub(super) groups: usize,
+    pub(super) eps: f64,
+    pub(super) activation: Activation,
 }
 
 impl GroupNorm {
@@ -116,8 +116,8 @@ impl GroupNorm {
 
 #[derive(Clone, Debug)]
 pub(crate) struct LayerNorm {
-    weight: Tensor,
-    bias: Tensor,
+    pub(super) weight: Tensor,
+    pub(super) bias: Tensor,
 }
 
 impl LayerNorm {

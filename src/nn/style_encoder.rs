@@ -13,9 +13,9 @@ use crate::progress::Progress;
 
 /// Convolution, norm by class, ReLU.
 #[derive(Clone, Debug)]
-struct Level {
-    conv: Conv3x3,
-    norm: GroupNorm,
+pub(super) struct Level {
+    pub(super) conv: Conv3x3,
+    pub(super) norm: GroupNorm,
 }
 
 impl Level {
@@ -41,10 +41,10 @@ impl Level {
 
 /// The head of one scale: a class's pooled features to its code.
 #[derive(Clone, Debug)]
-struct Head {
+pub(super) struct Head {
     /// `(n s, c, 1)`, as a grouped Conv1d stores it.
-    weight: Tensor,
-    bias: Tensor,
+    pub(super) weight: Tensor,
+    pub(super) bias: Tensor,
 }
 
 impl Head {
@@ -59,9 +59,9 @@ impl Head {
 #[derive(Clone, Debug)]
 pub(crate) struct StyleEncoder {
     classes: usize,
-    first: Level,
-    downs: Vec<Level>,
-    ups: Vec<(Level, Head)>,
+    pub(super) first: Level,
+    pub(super) downs: Vec<Level>,
+    pub(super) ups: Vec<(Level, Head)>,
 }
 
 impl StyleEncoder {

@@ -2,6 +2,7 @@
 
 mod attention;
 mod batch;
+mod bench;
 mod common;
 mod demo;
 mod devices;
@@ -50,6 +51,7 @@ pub struct Cli {
 
 #[derive(clap::Subcommand)]
 enum Command {
+    Bench(bench::Args),
     Demo(demo::Args),
     Restyle(Box<restyle::Args>),
     Eval(eval::Args),
@@ -71,6 +73,7 @@ fn main() {
     common::set_json(cli.json);
     let matches = matches.subcommand().map(|(_, m)| m).expect("clap asks for a command");
     let done = match cli.command {
+        Command::Bench(args) => bench::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Restyle(args) => restyle::run(*args, matches),
         Command::Synthesize(args) => synthesize::run(args, matches),

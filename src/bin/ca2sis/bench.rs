@@ -1,0 +1,247 @@
+//! `ca2sis bench`: how fast the network is on this processor.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use ca2sis::kernels;
+use ca2sis::kernels::simd::Level;
+use ca2sis::model::{Class, FORMAT, Metadata, Model, save};
+use ca2sis::nn::{self, Config, Timing, golden::Formula};
+use ca2sis::progress::Progress;
+use ca2sis::{Error, Result};
+use candle_core::{DType, Device, Tensor};
+use serde_json::json;
+
+use crate::common::say;
+
+/// Measure the network's parts: medians, against this processor's own peak
+#[derive(clap::Args)]
+pub struct Args {
+    /// Model file [default: the one inside ca2sis]
+    #[arg(long, value_name = "FILE", conflicts_with = "published")]
+    model: Option<PathBuf>,
+    /// The published sizes (19 classes, 256x256), with weights made up
+    #[arg(long)]
+    published: bool,
+    /// Threads to compute with [default: CA2SIS_THREADS, or all processors]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Precision of the decode's large products
+    #[arg(long, value_name = "P", default_value = "f32")]
+    precision: Precision,
+    /// Runs that the medians are of
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..))]
+    runs: u16,
+    /// Write the model that --published measures, and stop
+    #[arg(long, hide = true, value_name = "FILE")]
+    write_published: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Precision {
+    F32,
+    /// Factors in bfloat16, sums in f32; needs AVX-512 BF16.
+    Bf16,
+}
+
+pub fn run(args: Args) -> Result<bool> {
+    if let Some(threads) = args.threads {
+        kernels::set_threads(threads.into())?;
+    }
+    if let Some(path) = &args.write_published {
+        return write_published(path).map(|()| true);
+    }
+    let folder;
+    let path = match (args.published, args.model) {
+        (true, _) => {
+            folder = tempfile::tempdir().map_err(|e| Error::io(&std::env::temp_dir(), e))?;
+            let path = folder.path().join("published.safetensors");
+            // In a process of its own, so that the memory for making it is not in this one's peak.
+            let io = |e| Error::io(&path, e);
+            let program = std::env::current_exe().map_err(io)?;
+            let mut command = std::process::Command::new(program);
+            if !command.arg("bench").arg("--write-published").arg(&path).status().map_err(io)?.success() {
+                return Err(Error::format(&path, "the model to measure could not be written"));
+            }
+            Some(path)
+        }
+        (false, path) => path,
+    };
+    let level = match args.precision {
+        Precision::F32 => Level::best(),
+        Precision::Bf16 => Level::bf16()
+            .ok_or_else(|| Error::invalid("this processor has no AVX-512 BF16: leave --precision out"))?,
+    };
+    let (report, text) = measure(path.as_deref(), level, args.runs.into())?;
+    say!("{}", if crate::common::json() { report.to_string() } else { text });
+    Ok(true)
+}
+
+fn measure(path: Option<&Path>, level: Level, runs: usize) -> Result<(serde_json::Value, String)> {
+    let load = || -> Result<_> {
+        let begun = Instant::now();
+        let model = match path {
+            Some(path) => Model::open(path)?,
+            None => Model::embedded()?,
+        };
+        Ok((model.network(&Device::Cpu)?, ms(begun.elapsed())))
+    };
+    load()?; // the file's pages come into memory
+    let (network, load_ms) = load()?;
+    let config = network.config().clone();
+    let (classes, side) = (config.classes, config.resolution);
+
+    let begun = Instant::now();
+    network.warm_up(level)?;
+    let layout_ms = ms(begun.elapsed());
+
+    // Blocks of classes, and colours by position.
+    let labels: Vec<u32> =
+        (0..side * side).map(|i| ((i / side / 16 * 7 + i % side / 16 * 5) % classes) as u32).collect();
+    let labels = Tensor::from_vec(labels, (1, side, side), &Device::Cpu)?;
+    let onehot = candle_nn::encoding::one_hot(labels, classes, 1f32, 0f32)?;
+    let rgb: Vec<f32> = (0..side * side * 3).map(|i| (i * 7919 % 2003) as f32 / 1001.0 - 1.0).collect();
+    let rgb = Tensor::from_vec(rgb, (1, side, side, 3), &Device::Cpu)?;
+
+    let style = network.encode_style(&rgb, &onehot, Progress::NONE)?;
+    let cpu = cpu_ms();
+    let encode_ms = median(runs, || network.encode_style(&rgb, &onehot, Progress::NONE).map(drop))?;
+    let encode_cpu_ms = cpu_ms().zip(cpu).map(|(now, before)| (now - before) / runs as f64);
+    let mask_code = network.encode_mask(&onehot)?;
+    let mask_ms = median(runs, || Ok(drop(network.encode_mask(&onehot)?)))?;
+    let style = style.squeeze(0)?;
+    let fold_ms = median(runs, || network.prepare_at(&style, level).map(drop))?;
+    let prepared = network.prepare_at(&style, level)?;
+    prepared.generate(&mask_code, Progress::NONE)?;
+    let mut timings: Vec<Vec<Timing>> = Vec::new();
+    let cpu = cpu_ms();
+    let decode_ms = median(runs, || {
+        let mut parts = Vec::new();
+        prepared.generate_timed(&mask_code, Progress::NONE, &mut parts)?;
+        timings.push(parts);
+        Ok(())
+    })?;
+    let decode_cpu_ms = cpu_ms().zip(cpu).map(|(now, before)| (now - before) / runs as f64);
+    let peak_rss_mb = peak_rss_mb();
+
+    let threads = kernels::threads();
+    let peak = kernels::measure_peak(threads) * 1e-9;
+    let encode_gflops = network.encode_flops()? * 1e-6 / encode_ms;
+    let decode_flops: f64 = timings[0].iter().map(|t| t.flops).sum();
+    let stages: Vec<(String, f64, f64)> = (0..timings[0].len())
+        .map(|i| {
+            let time = middle(timings.iter().map(|t| ms(t[i].time)).collect());
+            (timings[0][i].part.clone(), time, timings[0][i].flops * 1e-9)
+        })
+        .collect();
+
+    let restyle_ms = 2.0 * (encode_ms + mask_ms + fold_ms + decode_ms);
+    let json_stages: Vec<_> = stages
+        .iter()
+        .map(|(part, time, gflop)| json!({"part": part, "ms": time, "gflop": gflop, "gflops": gflop * 1e3 / time}))
+        .collect();
+    let report = json!({
+        "classes": classes, "resolution": side, "registers": format!("{level:?}"),
+        "threads": threads, "peak_gflops": peak, "load_ms": load_ms, "layout_ms": layout_ms, "fold_ms": fold_ms,
+        "encode_ms": encode_ms, "mask_ms": mask_ms, "decode_ms": decode_ms, "encode_cpu_ms": encode_cpu_ms, "decode_cpu_ms": decode_cpu_ms, "restyle_ms": restyle_ms,
+        "encode_gflops": encode_gflops, "decode_gflops": decode_flops * 1e-6 / decode_ms,
+        "peak_rss_mb": peak_rss_mb, "stages": json_stages,
+    });
+
+    let mut text = format!(
+        "{classes} classes, {side}x{side}, {level:?}, {threads} threads; medians of {runs}\n\
+         peak of these registers {peak:8.0} GFLOP/s\n\
+         load                {load_ms:8.1} ms\n\
+         lay weights out     {layout_ms:8.1} ms, once a model\n\
+         encode style        {encode_ms:8.1} ms  {encode_gflops:6.1} GFLOP/s\n\
+         encode mask         {mask_ms:8.1} ms\n\
+         fold a style        {fold_ms:8.1} ms\n\
+         decode              {decode_ms:8.1} ms  {:6.1} GFLOP/s\n",
+        decode_flops * 1e-6 / decode_ms,
+    );
+    for (part, time, gflop) in &stages {
+        let speed = gflop * 1e3 / time;
+        text += &format!(
+            "  {part:17} {time:8.1} ms  {speed:6.1} GFLOP/s  {gflop:7.2} GFLOP  {:3.0} %\n",
+            100.0 * speed / peak
+        );
+    }
+    text += &format!("a restyle's network {restyle_ms:8.1} ms: two styles, two masks, two decodes");
+    if let Some((encode, decode)) = encode_cpu_ms.zip(decode_cpu_ms) {
+        let speed = decode_flops * 1e-6 / decode;
+        text += &format!(
+            "\nprocessor time      {encode:8.0} ms a style, {decode:.0} ms a decode: {speed:.0} GFLOP/s a thread"
+        );
+    }
+    if let Some(mb) = peak_rss_mb {
+        text += &format!("\npeak memory         {mb:8.0} MB");
+    }
+    Ok((report, text))
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn middle(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// In milliseconds.
+fn median(runs: usize, mut f: impl FnMut() -> Result<()>) -> Result<f64> {
+    let mut times = Vec::with_capacity(runs);
+    for _ in 0..runs {
+        let begun = Instant::now();
+        f()?;
+        times.push(ms(begun.elapsed()));
+    }
+    Ok(middle(times))
+}
+
+/// User and system time of this process so far, where the system tells: in hundredths of a second.
+fn cpu_ms() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // Fields 14 and 15; the second, the program's name, may hold spaces.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<f64>().ok();
+    Some((ticks()? + ticks()?) * 10.0)
+}
+
+/// The most memory that this process has had, where the system tells.
+fn peak_rss_mb() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok()? / 1024.0)
+}
+
+fn write_published(path: &Path) -> Result<()> {
+    let config = Config::published(19, 32, 256, true);
+    let formula = Formula { seed: 0 };
+    let tensors = nn::manifest(&config)?
+        .into_iter()
+        .map(|(name, shape)| {
+            let tensor = Tensor::from_vec(formula.values(&name, &shape), shape, &Device::Cpu)?;
+            Ok((name, tensor))
+        })
+        .collect::<Result<BTreeMap<_, _>>>()?;
+    let class = |i: usize| Class {
+        index: i as u32,
+        name: format!("class {i}"),
+        color: [(i * 53 % 256) as u8, (i * 101 % 256) as u8, (i * 197 % 256) as u8],
+        groups: Vec::new(),
+    };
+    let metadata = Metadata {
+        format: FORMAT,
+        name: "published sizes".into(),
+        version: "0".into(),
+        licence: "none: weights of a formula, to measure with".into(),
+        authors: Vec::new(),
+        training_data: Vec::new(),
+        limits: vec!["not trained".into()],
+        classes: (0..config.classes).map(class).collect(),
+        network: config,
+    };
+    save(path, &metadata, &tensors, DType::F16)
+}

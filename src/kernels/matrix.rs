@@ -1,0 +1,410 @@
+//! Products of rows with a matrix that was laid out for the registers beforehand.
+//!
+//! The right-hand matrix is cut into [`Panels`] of two registers' width. A block of results, up to 14 rows by one panel, stays
+//! in registers while the panel streams by from L2; the rows are read where they lie, one broadcast element at a
+//! time, from L1. A row may be several runs of elements a step apart: a 3x3 convolution's window is three of them,
+//! so that a convolution is a product too, without windows ever being copied out.
+
+use rayon::prelude::*;
+
+#[cfg(target_arch = "x86_64")]
+use super::simd::narrow;
+use super::simd::{Level, Simd, leveled, pair};
+use super::{Target, View};
+
+/// A `k x n` matrix in panels: columns `2 lanes p ..` of all `k` rows lie together, the last panel filled up with zeros
+/// to one or two registers.
+#[derive(Clone, Debug)]
+pub(crate) struct Panels {
+    level: Level,
+    k: usize,
+    n: usize,
+    data: Vec<f32>,
+}
+
+impl Panels {
+    pub fn pack(level: Level, k: usize, n: usize, b: View) -> Self {
+        Self::pack_columns(level, k, n, b, Some)
+    }
+
+    /// Column `c` of the matrix is column `source(c)` of `b`, or zero.
+    pub fn pack_columns(
+        level: Level,
+        k: usize,
+        n: usize,
+        b: View,
+        source: impl Fn(usize) -> Option<usize> + Sync,
+    ) -> Self {
+        let mut panels = Self { level, k, n, data: Vec::new() };
+        let depth = depth(level, k);
+        panels.data = vec![0.0; depth * n.next_multiple_of(level.lanes())];
+        let width = panels.width();
+        let fill = |(p, panel): (usize, &mut [f32])| {
+            let lanes = panel.len() / depth;
+            for j in 0..lanes.min(n - p * width) {
+                let Some(column) = source(p * width + j) else { continue };
+                let from = &b.data[column * b.column..];
+                if level == Level::Bf16 {
+                    for i in 0..depth {
+                        let high = if 2 * i + 1 < k { from[(2 * i + 1) * b.row] } else { 0.0 };
+                        panel[i * lanes + j] = pair(from[2 * i * b.row], high);
+                    }
+                } else {
+                    for i in 0..k {
+                        panel[i * lanes + j] = from[i * b.row];
+                    }
+                }
+            }
+        };
+        // Small ones are packed inside tasks: no tasks of their own.
+        let size = (depth * width).max(1);
+        if panels.data.len() < 1 << 18 {
+            panels.data.chunks_mut(size).enumerate().for_each(fill);
+        } else {
+            panels.data.par_chunks_mut(size).enumerate().for_each(fill);
+        }
+        panels
+    }
+
+    /// Columns of a whole panel.
+    pub fn width(&self) -> usize {
+        2 * self.level.lanes()
+    }
+
+    /// Rows of the matrix.
+    pub fn depth(&self) -> usize {
+        self.k
+    }
+
+    pub fn columns(&self) -> usize {
+        self.n
+    }
+
+    pub fn len(&self) -> usize {
+        self.n.div_ceil(self.width())
+    }
+
+    pub fn as_ref(&self) -> PanelsRef<'_> {
+        PanelsRef { level: self.level, k: self.k, n: self.n, data: &self.data }
+    }
+
+    /// Panel `p` alone.
+    pub fn panel(&self, p: usize) -> PanelsRef<'_> {
+        let width = self.width();
+        let n = width.min(self.n - p * width);
+        let data = &self.data[p * width * depth(self.level, self.k)..];
+        PanelsRef { level: self.level, k: self.k, n, data }
+    }
+}
+
+/// Elements of a column as they lie: at [`Level::Bf16`] pairs.
+fn depth(level: Level, k: usize) -> usize {
+    if level == Level::Bf16 { k.div_ceil(2) } else { k }
+}
+
+/// [`Panels`], or some of them, in memory of someone else's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PanelsRef<'a> {
+    pub level: Level,
+    pub k: usize,
+    pub n: usize,
+    pub data: &'a [f32],
+}
+
+/// The left-hand matrix: row `r` is `segments` runs, run `s` beginning at `r row + s step`; together they are as long as
+/// the panels' `k`.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub data: &'a [f32],
+    pub row: usize,
+    pub segments: usize,
+    pub step: usize,
+    /// Whether the elements are pairs already.
+    pub pairs: bool,
+}
+
+impl<'a> Rows<'a> {
+    pub fn new(data: &'a [f32], row: usize) -> Self {
+        Self { data, row, segments: 1, step: 0, pairs: false }
+    }
+
+    /// For several products at `level`: rows of `k` elements as those take them, in `buffer` where that is not how they lie.
+    pub fn lowered(self, level: Level, rows: usize, k: usize, buffer: &'a mut Vec<f32>) -> Rows<'a> {
+        #[cfg(target_arch = "x86_64")]
+        if level == Level::Bf16 && !self.pairs {
+            assert!(level.is_available() && self.segments == 1, "rows of bfloat16");
+            let depth = depth(level, k);
+            buffer.resize(rows * depth, 0.0);
+            for (r, out) in buffer.chunks_exact_mut(depth).enumerate() {
+                // SAFETY: the level is available.
+                unsafe { narrow(&self.data[r * self.row..][..k], out) };
+            }
+            return Rows { data: buffer, row: depth, segments: 1, step: 0, pairs: true };
+        }
+        let _ = (level, rows, k, buffer);
+        self
+    }
+}
+
+/// What a product is added to.
+#[derive(Clone, Copy)]
+pub(crate) enum Start<'a> {
+    Zero,
+    /// The same for every row.
+    Bias(&'a [f32]),
+    /// What the target holds.
+    Keep,
+}
+
+struct Task {
+    rows: usize,
+    a: *const f32,
+    a_row: usize,
+    segments: usize,
+    step: usize,
+    /// Elements of one segment.
+    run: usize,
+    b: *const f32,
+    n: usize,
+    out: *mut f32,
+    out_row: usize,
+    /// Null for zero.
+    start: *const f32,
+    start_row: usize,
+}
+
+/// `out = start + a b` on this thread for `rows` rows, `out_row` elements from one to the next.
+pub(crate) fn product(rows: usize, a: Rows, b: PanelsRef, start: Start, out: &mut Target, out_row: usize) {
+    if rows == 0 || b.n == 0 {
+        return;
+    }
+    if b.level == Level::Bf16 && !a.pairs {
+        thread_local! {
+            static PAIRS: std::cell::Cell<Vec<f32>> = const { std::cell::Cell::new(Vec::new()) };
+        }
+        let mut buffer = PAIRS.take();
+        product(rows, a.lowered(b.level, rows, b.k, &mut buffer), b, start, out, out_row);
+        return PAIRS.set(buffer);
+    }
+    let depth = depth(b.level, b.k);
+    let run = depth / a.segments.max(1);
+    let reach = (rows - 1) * a.row + a.segments.saturating_sub(1) * a.step + run;
+    assert!(run * a.segments == depth && reach <= a.data.len(), "rows of a product");
+    assert!(b.data.len() >= depth * b.n.next_multiple_of(b.level.lanes()), "panels of a product");
+    assert!((rows - 1) * out_row + b.n <= out.len, "target of a product");
+    let (start, start_row) = match start {
+        Start::Zero => (std::ptr::null(), 0),
+        Start::Bias(bias) => {
+            assert!(bias.len() >= b.n, "bias of a product");
+            (bias.as_ptr(), 0)
+        }
+        Start::Keep => (out.data.cast_const(), out_row),
+    };
+    let task = Task {
+        rows,
+        a: a.data.as_ptr(),
+        a_row: a.row,
+        segments: a.segments,
+        step: a.step,
+        run,
+        b: b.data.as_ptr(),
+        n: b.n,
+        out: out.data,
+        out_row,
+        start,
+        start_row,
+    };
+    #[cfg(target_arch = "x86_64")]
+    if b.level == Level::Bf16 {
+        assert!(b.level.is_available(), "this CPU has no AVX-512 BF16");
+        // SAFETY: the CPU has the features; all reads and writes lie in the slices by the assertions above.
+        return unsafe { pairs(&task) };
+    }
+    // All reads and writes lie in the slices by the assertions above.
+    panels(b.level, &task);
+}
+
+leveled! {
+    fn panels<S>(t: &Task) {
+        // SAFETY: `product` has checked that all reads and writes are inside the slices.
+        unsafe { all_panels::<S, false>(t) }
+    }
+}
+
+/// [`panels`] of pairs of bfloat16.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,avx2,fma")]
+fn pairs(t: &Task) {
+    // SAFETY: as above.
+    unsafe { all_panels::<super::simd::Avx512, true>(t) }
+}
+
+#[inline(always)]
+unsafe fn all_panels<S: Simd, const PAIRS: bool>(t: &Task) {
+    let width = 2 * S::LANES;
+    let k = t.segments * t.run;
+    for column in (0..t.n).step_by(width) {
+        // SAFETY: `product` has checked that all reads and writes are inside the slices.
+        unsafe {
+            let b = t.b.add(column * k);
+            let left = t.n - column;
+            // One register wide, twice as many rows fit.
+            let highest = if left > S::LANES { S::ROWS } else { (2 * S::ROWS).min(14) };
+            let mut row = 0;
+            let mut blocks = t.rows.div_ceil(highest);
+            while row < t.rows {
+                // Blocks of about the same height.
+                let height = (t.rows - row).div_ceil(blocks);
+                if left > S::LANES {
+                    rows_of::<S, 2, PAIRS>(t, height, row, column, b, left.min(width) - S::LANES);
+                } else {
+                    rows_of::<S, 1, PAIRS>(t, height, row, column, b, left);
+                }
+                row += height;
+                blocks -= 1;
+            }
+        }
+    }
+}
+
+/// `height` rows by `V` registers; `last` lanes of the last register are wanted.
+#[inline(always)]
+unsafe fn rows_of<S: Simd, const V: usize, const PAIRS: bool>(
+    t: &Task,
+    height: usize,
+    row: usize,
+    column: usize,
+    b: *const f32,
+    last: usize,
+) {
+    macro_rules! heights {
+        ($($r:literal)*) => {
+            match height {
+                $($r if $r * V <= 2 * S::ROWS => unsafe { block::<S, $r, V, PAIRS>(t, row, column, b, last) },)*
+                _ => unreachable!("blocks fit the registers"),
+            }
+        };
+    }
+    heights!(1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+}
+
+#[inline(always)]
+unsafe fn block<S: Simd, const R: usize, const V: usize, const PAIRS: bool>(
+    t: &Task,
+    row: usize,
+    column: usize,
+    b: *const f32,
+    last: usize,
+) {
+    unsafe {
+        let mut sums = [[S::splat(0.0); V]; R];
+        if !t.start.is_null() {
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let from = t.start.add((row + r) * t.start_row + column);
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    let from = from.add(v * S::LANES);
+                    *sum =
+                        if v + 1 < V || last == S::LANES { S::load(from) } else { S::load_some(from, last) };
+                }
+            }
+        }
+        let mut b = b;
+        for segment in 0..t.segments {
+            let a = t.a.add(row * t.a_row + segment * t.step);
+            for k in 0..t.run {
+                let mut columns = [S::splat(0.0); V];
+                for (v, c) in columns.iter_mut().enumerate() {
+                    *c = S::load(b.add(v * S::LANES));
+                }
+                b = b.add(V * S::LANES);
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let x = S::splat(*a.add(r * t.a_row + k));
+                    for (sum, c) in sums.iter_mut().zip(&columns) {
+                        *sum = if PAIRS { S::fma_pairs(x, *c, *sum) } else { S::fma(x, *c, *sum) };
+                    }
+                }
+            }
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            let to = t.out.add((row + r) * t.out_row + column);
+            for (v, sum) in sums.iter().enumerate() {
+                let to = to.add(v * S::LANES);
+                if v + 1 < V || last == S::LANES { S::store(to, *sum) } else { S::store_some(to, last, *sum) }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(n: usize, salt: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 7919 + salt * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect()
+    }
+
+    /// Every slice is as long as it has to be and no longer, so that a read or write beyond one shows under a checker of memory;
+    /// what lies between the rows of the target must stay as it was.
+    #[test]
+    fn products_of_every_remainder_stay_inside_their_slices() {
+        for &level in Level::available().iter().chain(&Level::bf16()) {
+            // Two roundings to 8 bits of each factor, or one of each sum.
+            let tolerance = if level == Level::Bf16 { 1.0 / 128.0 } else { 1e-6 };
+            for rows in (1..=15).chain([28, 29]) {
+                for n in [1, 3, 4, 5, 8, 9, 15, 16, 17, 31, 32, 33, 65] {
+                    let k = 1 + (rows * n) % 37;
+                    let (a_row, out_row) = (k + rows % 3, n + rows % 2);
+                    let a = values((rows - 1) * a_row + k, rows);
+                    let b = values(k * n, n);
+                    let panels = Panels::pack(level, k, n, View::rows(&b, n));
+                    let bias = values(n, 7);
+                    for (case, start) in
+                        [Start::Zero, Start::Bias(&bias), Start::Keep].into_iter().enumerate()
+                    {
+                        let before = values((rows - 1) * out_row + n, 9);
+                        let mut out = before.clone();
+                        product(
+                            rows,
+                            Rows::new(&a, a_row),
+                            panels.as_ref(),
+                            start,
+                            &mut out.as_mut_slice().into(),
+                            out_row,
+                        );
+                        for (i, (got, before)) in out.iter().zip(&before).enumerate() {
+                            let (r, c) = (i / out_row, i % out_row);
+                            if c >= n {
+                                assert_eq!(got, before, "between rows");
+                                continue;
+                            }
+                            let first = [0.0, bias[c], *before][case];
+                            let terms = (0..k).map(|j| f64::from(a[r * a_row + j]) * f64::from(b[j * n + c]));
+                            let (sum, size) = terms.fold((0.0, 1.0), |(s, z), t| (s + t, z + t.abs()));
+                            let want = f64::from(first) + sum;
+                            let near = (f64::from(*got) - want).abs() <= tolerance * size;
+                            assert!(near, "{level:?} {rows}x{k}x{n} at {r}, {c}: {got}, not {want}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_several_runs_are_one_row() {
+        let (k, n, rows) = (5, 19, 9);
+        let a = values(200, 1);
+        let b = values(3 * k * n, 2);
+        for &level in Level::available() {
+            let panels = Panels::pack(level, 3 * k, n, View::rows(&b, n));
+            let mut out = vec![0.0; rows * n];
+            let windows = Rows { data: &a, row: 2, segments: 3, step: 40, pairs: false };
+            product(rows, windows, panels.as_ref(), Start::Zero, &mut out.as_mut_slice().into(), n);
+            for (i, got) in out.iter().enumerate() {
+                let at = |j: usize| a[i / n * 2 + j / k * 40 + j % k] * b[j * n + i % n];
+                let want: f32 = (0..3 * k).map(at).sum();
+                assert!((got - want).abs() < 1e-5, "{level:?} at {i}: {got}, not {want}");
+            }
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! What happens to a tile of rows between two products: norms, softmax, GEGLU. All on this thread.
+
+use super::simd::{Simd, leveled};
+
+/// 2^x to 2 units in the last place: 2^n times a minimax polynomial on [-1/2, 1/2], relative error 7.5e-8. Below -126
+/// the smallest normal number, so that nothing runs into denormals.
+#[inline(always)]
+pub(super) unsafe fn exp2<S: Simd>(x: S::V) -> S::V {
+    unsafe {
+        // `x` second: a value that is no number stays one.
+        let x = S::min(S::splat(127.0), S::max(S::splat(-126.0), x));
+        // Adding and taking away 1.5 * 2^23 rounds to a whole number.
+        let magic = S::splat(12_582_912.0);
+        let n = S::sub(S::add(x, magic), magic);
+        let r = S::sub(x, n);
+        let p = S::splat(1.327_647_2e-3);
+        let p = S::fma(p, r, S::splat(9.675_542e-3));
+        let p = S::fma(p, r, S::splat(5.550_713e-2));
+        let p = S::fma(p, r, S::splat(0.240_221_2));
+        let p = S::fma(p, r, S::splat(0.693_146_94));
+        let p = S::fma(p, r, S::splat(1.000_000_1));
+        S::scale(p, n)
+    }
+}
+
+/// The normal distribution's cumulative function, within 2.1e-7: 1/2 + x N(x^2) / D(x^2), both of degree 5, fitted to
+/// the least largest error (7e-9 before rounding) on [-5.5, 5.5]; 1.9e-8 and its complement outside.
+#[inline(always)]
+unsafe fn normal<S: Simd>(x: S::V) -> S::V {
+    unsafe {
+        let x = S::min(S::splat(5.5), S::max(S::splat(-5.5), x));
+        let s = S::mul(x, x);
+        let n = S::splat(2.274_95e-8);
+        let n = S::fma(n, s, S::splat(6.352_119_3e-6));
+        let n = S::fma(n, s, S::splat(1.688_249_5e-4));
+        let n = S::fma(n, s, S::splat(4.677_256e-3));
+        let n = S::fma(n, s, S::splat(3.385_256_6e-2));
+        let n = S::fma(n, s, S::splat(0.398_942_23));
+        let d = S::splat(1.197_508e-6);
+        let d = S::fma(d, s, S::splat(7.364_73e-5));
+        let d = S::fma(d, s, S::splat(1.884_440_5e-3));
+        let d = S::fma(d, s, S::splat(2.864_582_7e-2));
+        let d = S::fma(d, s, S::splat(0.251_521_7));
+        let d = S::fma(d, s, S::splat(1.0));
+        S::fma(x, S::div(n, d), S::splat(0.5))
+    }
+}
+
+/// Runs the body for every register of `n` elements; only the last may have fewer lanes than the register. No closure:
+/// that would not be compiled for the caller's features.
+macro_rules! registers {
+    ($s:ident, $n:expr, |$i:ident, $lanes:ident| $body:expr) => {{
+        let n = $n;
+        let mut at = 0;
+        while at + $s::LANES <= n {
+            let ($i, $lanes) = (at, $s::LANES);
+            $body;
+            at += $s::LANES;
+        }
+        if at < n {
+            let ($i, $lanes) = (at, n - at);
+            $body;
+        }
+    }};
+}
+
+#[inline(always)]
+unsafe fn load<S: Simd>(p: *const f32, lanes: usize) -> S::V {
+    unsafe { if lanes == S::LANES { S::load(p) } else { S::load_some(p, lanes) } }
+}
+
+#[inline(always)]
+unsafe fn store<S: Simd>(p: *mut f32, lanes: usize, v: S::V) {
+    unsafe { if lanes == S::LANES { S::store(p, v) } else { S::store_some(p, lanes, v) } }
+}
+
+leveled! {
+    /// GEGLU of one panel of a product: a row of `g` is a register of `a` and one of `b`; `h = a GELU(b)`, with
+    /// `a` and `b` first scaled by the row's `scale` and moved by `bias`, laid out as the row. `hidden` of the
+    /// register's results are stored, rows of `h` being `h_row` apart.
+    pub(crate) fn geglu<S>(g: &[f32], scale: &[f32], bias: &[f32], h: &mut [f32], h_row: usize, hidden: usize) {
+        let rows = scale.len();
+        if rows == 0 {
+            return;
+        }
+        assert!(g.len() >= rows * 2 * S::LANES && bias.len() >= 2 * S::LANES, "geglu of a panel");
+        assert!(hidden <= S::LANES && h.len() >= (rows - 1) * h_row + hidden, "geglu of a panel: target");
+        // SAFETY: in bounds by the assertions.
+        unsafe {
+            let (bias_a, bias_b) = (S::load(bias.as_ptr()), S::load(bias.as_ptr().add(S::LANES)));
+            for r in 0..rows {
+                let from = g.as_ptr().add(r * 2 * S::LANES);
+                let scale = S::splat(scale[r]);
+                let a = S::fma(S::load(from), scale, bias_a);
+                let b = S::fma(S::load(from.add(S::LANES)), scale, bias_b);
+                let y = S::mul(S::mul(a, b), normal::<S>(b));
+                store::<S>(h.as_mut_ptr().add(r * h_row), hidden, y);
+            }
+        }
+    }
+}
+
+leveled! {
+    /// Layer norm without weight and bias.
+    pub(crate) fn normalize<S>(x: &[f32], width: usize, eps: f32, y: &mut [f32]) {
+        assert!(x.len() == y.len() && x.len().is_multiple_of(width), "rows to normalise");
+        for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
+            let (x, y) = (x.as_ptr(), y.as_mut_ptr());
+            // SAFETY: `registers` stays within the width of a row.
+            unsafe {
+                let (mut one, mut other) = (S::splat(0.0), S::splat(0.0));
+                registers!(S, width, |i, lanes| {
+                    one = S::add(one, load::<S>(x.add(i), lanes));
+                    std::mem::swap(&mut one, &mut other);
+                });
+                let mean = S::sum(S::add(one, other)) / width as f32;
+                let means = S::splat(mean);
+                let (mut one, mut other) = (S::splat(0.0), S::splat(0.0));
+                registers!(S, width, |i, lanes| {
+                    let d = S::sub(load::<S>(x.add(i), lanes), means);
+                    // Missing lanes held zero, not the mean.
+                    let d = if lanes < S::LANES { some::<S>(d, lanes) } else { d };
+                    one = S::fma(d, d, one);
+                    std::mem::swap(&mut one, &mut other);
+                });
+                let variance = S::sum(S::add(one, other)) / width as f32;
+                let inverse = S::splat(1.0 / (variance + eps).sqrt());
+                registers!(S, width, |i, lanes| {
+                    let d = S::sub(load::<S>(x.add(i), lanes), means);
+                    store::<S>(y.add(i), lanes, S::mul(d, inverse));
+                });
+            }
+        }
+    }
+}
+
+leveled! {
+    /// For each row, `1 / sqrt(variance + eps)`.
+    pub(crate) fn deviations<S>(x: &[f32], width: usize, eps: f32, out: &mut [f32]) {
+        for (x, out) in x.chunks_exact(width).zip(out) {
+            let x = x.as_ptr();
+            // SAFETY: `registers` stays within the width of a row.
+            unsafe {
+                let (mut sum, mut squares) = (S::splat(0.0), S::splat(0.0));
+                registers!(S, width, |i, lanes| sum = S::add(sum, load::<S>(x.add(i), lanes)));
+                let mean = S::splat(S::sum(sum) / width as f32);
+                registers!(S, width, |i, lanes| {
+                    let d = S::sub(load::<S>(x.add(i), lanes), mean);
+                    let d = if lanes < S::LANES { some::<S>(d, lanes) } else { d };
+                    squares = S::fma(d, d, squares);
+                });
+                *out = 1.0 / (S::sum(squares) / width as f32 + eps).sqrt();
+            }
+        }
+    }
+}
+
+/// The first lanes, the others zero.
+#[inline(always)]
+unsafe fn some<S: Simd>(v: S::V, lanes: usize) -> S::V {
+    let mut buffer = [0.0f32; 16];
+    unsafe {
+        S::store_some(buffer.as_mut_ptr(), lanes, v);
+        S::load(buffer.as_ptr())
+    }
+}
+
+leveled! {
+    /// For each row, `1 / sqrt(sum of squares / divisor + eps)`.
+    pub(crate) fn inverse_deviation<S>(y: &[f32], width: usize, divisor: f32, eps: f32, out: &mut [f32]) {
+        for (y, out) in y.chunks_exact(width).zip(out) {
+            let y = y.as_ptr();
+            // SAFETY: `registers` stays within the width of a row.
+            unsafe {
+                let (mut one, mut other) = (S::splat(0.0), S::splat(0.0));
+                registers!(S, width, |i, lanes| {
+                    let v = load::<S>(y.add(i), lanes);
+                    one = S::fma(v, v, one);
+                    std::mem::swap(&mut one, &mut other);
+                });
+                *out = 1.0 / (S::sum(S::add(one, other)) / divisor + eps).sqrt();
+            }
+        }
+    }
+}
+
+leveled! {
+    /// Rows scaled, in place.
+    pub(crate) fn scale_rows<S>(x: &mut [f32], width: usize, row: usize, scale: &[f32], bias: &[f32]) {
+        assert!(bias.len() >= width && x.len() + row >= scale.len() * row + width, "rows to scale");
+        for (r, scale) in scale.iter().enumerate() {
+            // SAFETY: in bounds by the assertion.
+            unsafe {
+                let x = x.as_mut_ptr().add(r * row);
+                let scale = S::splat(*scale);
+                registers!(S, width, |i, lanes| {
+                    let b = load::<S>(bias.as_ptr().add(i), lanes);
+                    store::<S>(x.add(i), lanes, S::fma(load::<S>(x.add(i), lanes), scale, b));
+                });
+            }
+        }
+    }
+}
+
+leveled! {
+    /// Softmax, in groups of `n`, of `scale x + bias`, in place; logits are in units of ln 2, rows `row` apart. No
+    /// infinities.
+    pub(crate) fn softmax<S>(x: &mut [f32], row: usize, n: usize, scale: &[f32], bias: &[f32]) {
+        assert!(bias.len().is_multiple_of(n) && x.len() + row >= scale.len() * row + bias.len(), "softmax");
+        for (r, scale) in scale.iter().enumerate() {
+            for (group, bias) in bias.chunks_exact(n).enumerate() {
+                // SAFETY: in bounds by the assertion.
+                unsafe {
+                    let x = x.as_mut_ptr().add(r * row + group * n);
+                    let scale = S::splat(*scale);
+                    let mut largest = S::splat(f32::MIN);
+                    registers!(S, n, |i, lanes| {
+                        let v = S::fma(load::<S>(x.add(i), lanes), scale, load::<S>(bias.as_ptr().add(i), lanes));
+                        store::<S>(x.add(i), lanes, v);
+                        let v = if lanes < S::LANES { fill::<S>(v, lanes, f32::MIN) } else { v };
+                        largest = S::max(largest, v);
+                    });
+                    let largest = S::splat(S::largest(largest));
+                    let mut total = S::splat(0.0);
+                    registers!(S, n, |i, lanes| {
+                        let e = exp2::<S>(S::sub(load::<S>(x.add(i), lanes), largest));
+                        store::<S>(x.add(i), lanes, e);
+                        let e = if lanes < S::LANES { some::<S>(e, lanes) } else { e };
+                        total = S::add(total, e);
+                    });
+                    let inverse = S::splat(1.0 / S::sum(total));
+                    registers!(S, n, |i, lanes| {
+                        store::<S>(x.add(i), lanes, S::mul(load::<S>(x.add(i), lanes), inverse));
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// The first lanes, `other` in the rest.
+#[inline(always)]
+unsafe fn fill<S: Simd>(v: S::V, lanes: usize, other: f32) -> S::V {
+    let mut buffer = [other; 16];
+    unsafe {
+        S::store_some(buffer.as_mut_ptr(), lanes, v);
+        S::load(buffer.as_ptr())
+    }
+}
+
+leveled! {
+    /// One step of an online softmax: `x (rows, keys)` becomes 2^(x - m), where m is the largest logit of the row so far.
+    /// `largest` and `sums` go from before the step to after it, and `y (rows, width)`, the sum of values by weight,
+    /// is brought down to the new m.
+    pub(crate) fn online_softmax<S>(
+        x: &mut [f32],
+        keys: usize,
+        largest: &mut [f32],
+        sums: &mut [f32],
+        y: &mut [f32],
+        width: usize,
+    ) {
+        let rows = largest.len();
+        assert!(x.len() >= rows * keys && sums.len() == rows && y.len() >= rows * width, "online softmax");
+        for r in 0..rows {
+            // SAFETY: in bounds by the assertion.
+            unsafe {
+                let (x, y) = (x.as_mut_ptr().add(r * keys), y.as_mut_ptr().add(r * width));
+                let (mut one, mut other) = (S::splat(f32::MIN), S::splat(f32::MIN));
+                registers!(S, keys, |i, lanes| {
+                    let v = load::<S>(x.add(i), lanes);
+                    let v = if lanes < S::LANES { fill::<S>(v, lanes, f32::MIN) } else { v };
+                    one = S::max(one, v);
+                    std::mem::swap(&mut one, &mut other);
+                });
+                let best = S::largest(S::max(one, other));
+                let before = largest[r];
+                let now = if best > before { best } else { before };
+                let m = S::splat(now);
+                let (mut one, mut other) = (S::splat(0.0), S::splat(0.0));
+                registers!(S, keys, |i, lanes| {
+                    let e = exp2::<S>(S::sub(load::<S>(x.add(i), lanes), m));
+                    store::<S>(x.add(i), lanes, e);
+                    let e = if lanes < S::LANES { some::<S>(e, lanes) } else { e };
+                    one = S::add(one, e);
+                    std::mem::swap(&mut one, &mut other);
+                });
+                let total = S::sum(S::add(one, other));
+                if now > before {
+                    largest[r] = now;
+                    let factor = if before == f32::MIN { 0.0 } else { (before - now).exp2() };
+                    sums[r] = sums[r] * factor + total;
+                    let factor = S::splat(factor);
+                    registers!(S, width, |i, lanes| {
+                        store::<S>(y.add(i), lanes, S::mul(load::<S>(y.add(i), lanes), factor));
+                    });
+                } else {
+                    sums[r] += total;
+                }
+            }
+        }
+    }
+}
+
+leveled! {
+    /// Hyperbolic tangent in place, within 2e-7: 1 - 2 / (1 + e^2x).
+    pub(crate) fn tanh<S>(x: &mut [f32]) {
+        let x_at = x.as_mut_ptr();
+        // SAFETY: `registers` stays within the slice.
+        unsafe {
+            registers!(S, x.len(), |i, lanes| {
+                let v = load::<S>(x_at.add(i), lanes);
+                let e = exp2::<S>(S::mul(v, S::splat(2.0 * std::f32::consts::LOG2_E)));
+                let y = S::sub(S::splat(1.0), S::div(S::splat(2.0), S::add(S::splat(1.0), e)));
+                store::<S>(x_at.add(i), lanes, y);
+            });
+        }
+    }
+}
+
+leveled! {
+    /// `y = 3/4 near + 1/4 far`
+    pub(crate) fn quarter<S>(near: &[f32], far: &[f32], y: &mut [f32]) {
+        assert!(near.len() == y.len() && far.len() == y.len(), "quarter");
+        // SAFETY: `registers` stays within the slices.
+        unsafe {
+            let (three, one) = (S::splat(0.75), S::splat(0.25));
+            registers!(S, y.len(), |i, lanes| {
+                let far = S::mul(load::<S>(far.as_ptr().add(i), lanes), one);
+                let v = S::fma(load::<S>(near.as_ptr().add(i), lanes), three, far);
+                store::<S>(y.as_mut_ptr().add(i), lanes, v);
+            });
+        }
+    }
+}
+
+/// What follows a norm.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    Nothing,
+    Relu,
+    Silu,
+}
+
+leveled! {
+    /// `y = x scale + shift`, a channel at a time over whole pixels, then the activation.
+    pub(crate) fn affine<S>(x: &[f32], scale: &[f32], shift: &[f32], after: After, y: &mut [f32]) {
+        let mut c = scale.len();
+        assert!(x.len() == y.len() && shift.len() == c && x.len().is_multiple_of(c), "affine");
+        let (mut scale, mut shift) = (scale, shift);
+        // Few channels: whole pixels side by side fill a register.
+        let (mut scales, mut shifts) = ([0.0f32; 16], [0.0f32; 16]);
+        if c < S::LANES && S::LANES.is_multiple_of(c) && x.len().is_multiple_of(S::LANES) {
+            for i in 0..S::LANES {
+                (scales[i], shifts[i]) = (scale[i % c], shift[i % c]);
+            }
+            c = S::LANES;
+            (scale, shift) = (&scales[..c], &shifts[..c]);
+        }
+        for (x, y) in x.chunks_exact(c).zip(y.chunks_exact_mut(c)) {
+            // SAFETY: `registers` stays within the channels of a pixel.
+            unsafe {
+                registers!(S, c, |i, lanes| {
+                    let v = load::<S>(x.as_ptr().add(i), lanes);
+                    let (scale, shift) = (load::<S>(scale.as_ptr().add(i), lanes), load::<S>(shift.as_ptr().add(i), lanes));
+                    let v = S::fma(v, scale, shift);
+                    let v = match after {
+                        After::Nothing => v,
+                        After::Relu => S::max(S::splat(0.0), v),
+                        After::Silu => {
+                            let e = exp2::<S>(S::mul(v, S::splat(-std::f32::consts::LOG2_E)));
+                            S::div(v, S::add(S::splat(1.0), e))
+                        }
+                    };
+                    store::<S>(y.as_mut_ptr().add(i), lanes, v);
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,448 @@
+//! The vector registers of the CPU at hand, behind one interface: AVX-512, AVX2 with FMA, or plain arrays that the
+//! compiler makes the best of (NEON on aarch64, SSE2 on x86-64).
+//!
+//! A kernel is written once over [`Simd`] and made a function by [`leveled!`], which compiles it for each level and takes
+//! the one that it is asked for. Results may differ in their last bits between levels, never between runs.
+
+use once_cell::sync::Lazy;
+
+/// Which registers a kernel uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    Portable,
+    /// AVX2 and FMA.
+    Avx2,
+    /// AVX-512 F, VL, BW and DQ.
+    Avx512,
+    /// As Avx512, but large products of factors rounded to bfloat16, summed in f32: 8 bits of every factor. Never chosen unasked.
+    Bf16,
+}
+
+impl Level {
+    /// The levels that this CPU has, the best last.
+    pub fn available() -> &'static [Level] {
+        static LEVELS: Lazy<Vec<Level>> = Lazy::new(|| {
+            #[allow(unused_mut)]
+            let mut levels = vec![Level::Portable];
+            #[cfg(target_arch = "x86_64")]
+            {
+                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                    levels.push(Level::Avx2);
+                }
+                if levels.len() == 2
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                {
+                    levels.push(Level::Avx512);
+                }
+            }
+            levels
+        });
+        &LEVELS
+    }
+
+    /// [`Level::Bf16`], where the CPU has AVX-512 BF16.
+    pub fn bf16() -> Option<Level> {
+        #[cfg(target_arch = "x86_64")]
+        if Self::best() == Level::Avx512 && is_x86_feature_detected!("avx512bf16") {
+            return Some(Level::Bf16);
+        }
+        None
+    }
+
+    /// Whether the CPU has what this level needs.
+    pub fn is_available(self) -> bool {
+        self <= Self::best() || Some(self) == Self::bf16()
+    }
+
+    /// The level of the same registers whose products are of f32.
+    pub(crate) fn exact(self) -> Level {
+        if self == Level::Bf16 { Level::Avx512 } else { self }
+    }
+
+    /// The best of those with f32 throughout.
+    pub fn best() -> Level {
+        Self::available()[Self::available().len() - 1]
+    }
+
+    /// f32 values of one register.
+    pub fn lanes(self) -> usize {
+        match self {
+            Level::Portable => 4,
+            Level::Avx2 => 8,
+            Level::Avx512 | Level::Bf16 => 16,
+        }
+    }
+
+    /// Rows of the largest block of results that the registers hold, two registers wide.
+    pub fn rows(self) -> usize {
+        match self {
+            Level::Portable => 4,
+            Level::Avx2 => 6,
+            Level::Avx512 | Level::Bf16 => 14,
+        }
+    }
+}
+
+/// Registers of f32 and what kernels do with them.
+///
+/// # Safety
+/// Every method needs the CPU features of its level; pointers must be valid for the lanes that are read or written.
+pub(crate) trait Simd {
+    type V: Copy;
+    const LANES: usize;
+    const ROWS: usize;
+    unsafe fn splat(x: f32) -> Self::V;
+    unsafe fn load(p: *const f32) -> Self::V;
+    /// The first `n` lanes, the others zero.
+    unsafe fn load_some(p: *const f32, n: usize) -> Self::V;
+    unsafe fn store(p: *mut f32, v: Self::V);
+    unsafe fn store_some(p: *mut f32, n: usize, v: Self::V);
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
+    /// `a b + c`, rounded once where the CPU can.
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `c` and both products of the bfloat16 pairs in every lane of `a` and `b`; of AVX-512 BF16 alone.
+    unsafe fn fma_pairs(_: Self::V, _: Self::V, _: Self::V) -> Self::V {
+        unreachable!("pairs are multiplied by AVX-512 BF16 alone")
+    }
+    /// `b` where either is not a number.
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
+    /// `v 2^n` for a whole number `n` in [-126, 127].
+    unsafe fn scale(v: Self::V, n: Self::V) -> Self::V;
+    /// Sum of all lanes, in pairs.
+    unsafe fn sum(v: Self::V) -> f32;
+    /// The largest lane.
+    unsafe fn largest(v: Self::V) -> f32;
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) struct Avx512;
+
+#[cfg(target_arch = "x86_64")]
+impl Simd for Avx512 {
+    type V = std::arch::x86_64::__m512;
+    const LANES: usize = 16;
+    const ROWS: usize = 14;
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self::V {
+        unsafe { _mm512_set1_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self::V {
+        unsafe { _mm512_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn load_some(p: *const f32, n: usize) -> Self::V {
+        unsafe { _mm512_maskz_loadu_ps(mask(n), p) }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: Self::V) {
+        unsafe { _mm512_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn store_some(p: *mut f32, n: usize, v: Self::V) {
+        unsafe { _mm512_mask_storeu_ps(p, mask(n), v) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm512_add_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm512_div_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn fma_pairs(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        // The types differ in name only.
+        unsafe {
+            let (a, b) =
+                (std::mem::transmute::<__m512, __m512bh>(a), std::mem::transmute::<__m512, __m512bh>(b));
+            _mm512_dpbf16_ps(c, a, b)
+        }
+    }
+    #[inline(always)]
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm512_max_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm512_min_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn scale(v: Self::V, n: Self::V) -> Self::V {
+        unsafe { _mm512_scalef_ps(v, n) }
+    }
+    #[inline(always)]
+    unsafe fn sum(v: Self::V) -> f32 {
+        unsafe { _mm512_reduce_add_ps(v) }
+    }
+    #[inline(always)]
+    unsafe fn largest(v: Self::V) -> f32 {
+        unsafe { _mm512_reduce_max_ps(v) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn mask(n: usize) -> __mmask16 {
+    debug_assert!(n <= 16);
+    ((1u32 << n) - 1) as __mmask16
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) struct Avx2;
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn mask256(n: usize) -> __m256i {
+    unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Simd for Avx2 {
+    type V = std::arch::x86_64::__m256;
+    const LANES: usize = 8;
+    const ROWS: usize = 6;
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self::V {
+        unsafe { _mm256_set1_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self::V {
+        unsafe { _mm256_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn load_some(p: *const f32, n: usize) -> Self::V {
+        unsafe { _mm256_maskload_ps(p, mask256(n)) }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: Self::V) {
+        unsafe { _mm256_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn store_some(p: *mut f32, n: usize, v: Self::V) {
+        unsafe { _mm256_maskstore_ps(p, mask256(n), v) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm256_add_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm256_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm256_div_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm256_max_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm256_min_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn scale(v: Self::V, n: Self::V) -> Self::V {
+        unsafe {
+            let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+            _mm256_mul_ps(v, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn sum(v: Self::V) -> f32 {
+        unsafe {
+            let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn largest(v: Self::V) -> f32 {
+        unsafe {
+            let v = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let v = _mm_max_ps(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup_ps(v)))
+        }
+    }
+}
+
+/// Rounds `x` to bfloat16, two elements to one of `out`, an odd last one beside a zero.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(crate) fn narrow(x: &[f32], out: &mut [f32]) {
+    assert!(out.len() == x.len().div_ceil(2), "pairs of bfloat16");
+    let whole = x.len() / 32 * 32;
+    for (x, out) in x[..whole].chunks_exact(32).zip(out.chunks_exact_mut(16)) {
+        // SAFETY: 32 elements in, 16 pairs out.
+        unsafe {
+            let (low, high) = (_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(16)));
+            let pairs = std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(high, low));
+            _mm512_storeu_ps(out.as_mut_ptr(), pairs);
+        }
+    }
+    for (x, out) in x[whole..].chunks(2).zip(&mut out[whole / 2..]) {
+        *out = pair(x[0], x.get(1).copied().unwrap_or(0.0));
+    }
+}
+
+/// Two values as bfloat16 in the bits of one f32, which is only ever moved.
+pub(crate) fn pair(low: f32, high: f32) -> f32 {
+    let bits = |v| u32::from(half::bf16::from_f32(v).to_bits());
+    f32::from_bits(bits(high) << 16 | bits(low))
+}
+
+/// Four lanes in an array: what every CPU has in one register.
+pub(crate) struct Portable;
+
+#[inline(always)]
+fn each(f: impl Fn(usize) -> f32) -> [f32; 4] {
+    [f(0), f(1), f(2), f(3)]
+}
+
+impl Simd for Portable {
+    type V = [f32; 4];
+    const LANES: usize = 4;
+    const ROWS: usize = 4;
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self::V {
+        [x; 4]
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self::V {
+        unsafe { p.cast::<Self::V>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn load_some(p: *const f32, n: usize) -> Self::V {
+        each(|i| if i < n { unsafe { p.add(i).read() } } else { 0.0 })
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: Self::V) {
+        unsafe { p.cast::<Self::V>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    unsafe fn store_some(p: *mut f32, n: usize, v: Self::V) {
+        for (i, v) in v.into_iter().enumerate().take(n) {
+            unsafe { p.add(i).write(v) }
+        }
+    }
+    #[inline(always)]
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
+        each(|i| a[i] + b[i])
+    }
+    #[inline(always)]
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
+        each(|i| a[i] - b[i])
+    }
+    #[inline(always)]
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
+        each(|i| a[i] * b[i])
+    }
+    #[inline(always)]
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V {
+        each(|i| a[i] / b[i])
+    }
+    #[inline(always)]
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        // A fused product is a function call on x86-64 without FMA.
+        if cfg!(any(target_arch = "aarch64", target_feature = "fma")) {
+            each(|i| a[i].mul_add(b[i], c[i]))
+        } else {
+            each(|i| a[i] * b[i] + c[i])
+        }
+    }
+    #[inline(always)]
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
+        each(|i| if a[i] > b[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
+        each(|i| if a[i] < b[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    unsafe fn scale(v: Self::V, n: Self::V) -> Self::V {
+        each(|i| v[i] * f32::from_bits((((n[i] as i32).wrapping_add(127)) << 23) as u32))
+    }
+    #[inline(always)]
+    unsafe fn sum(v: Self::V) -> f32 {
+        (v[0] + v[2]) + (v[1] + v[3])
+    }
+    #[inline(always)]
+    unsafe fn largest(v: Self::V) -> f32 {
+        let larger = |a: f32, b: f32| if a > b { a } else { b };
+        larger(larger(v[0], v[2]), larger(v[1], v[3]))
+    }
+}
+
+/// Makes a function of a kernel that is generic over [`Simd`]: compiled for every level, the first argument says which is
+/// taken. The kernel checks its slices; it may rely on the features of `S`.
+macro_rules! leveled {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident<$s:ident>($($arg:ident: $type:ty),* $(,)?) $body:block) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments)]
+        $vis fn $name(level: $crate::kernels::simd::Level, $($arg: $type),*) {
+            use $crate::kernels::simd;
+            /// # Safety
+            /// The CPU has the features of `S`.
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
+            unsafe fn generic<$s: simd::Simd>($($arg: $type),*) $body
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+                #[allow(clippy::too_many_arguments)]
+                fn avx512($($arg: $type),*) {
+                    // SAFETY: compiled for these features.
+                    unsafe { generic::<simd::Avx512>($($arg),*) }
+                }
+                #[target_feature(enable = "avx2,fma")]
+                #[allow(clippy::too_many_arguments)]
+                fn avx2($($arg: $type),*) {
+                    // SAFETY: compiled for these features.
+                    unsafe { generic::<simd::Avx2>($($arg),*) }
+                }
+                assert!(level.is_available(), "this CPU has no {level:?}");
+                match level {
+                    // SAFETY: the CPU has the features by the assertion; each level has those of the one below.
+                    simd::Level::Avx512 | simd::Level::Bf16 => return unsafe { avx512($($arg),*) },
+                    simd::Level::Avx2 => return unsafe { avx2($($arg),*) },
+                    simd::Level::Portable => {}
+                }
+            }
+            let _ = level;
+            // SAFETY: needs no features.
+            unsafe { generic::<simd::Portable>($($arg),*) }
+        }
+    };
+}
+pub(crate) use leveled;

@@ -1,0 +1,636 @@
+//! The transformers: what of them is known before any pixel is, and the tiles of pixels that go through the rest.
+
+use candle_core::Result;
+
+use super::fold::{Matrix, by_head, values};
+use super::residual::{Map, Norm, Sums};
+use super::room;
+use crate::kernels::matrix::{Panels, Rows, Start, product};
+use crate::kernels::rows::{self, After};
+use crate::kernels::simd::Level;
+use crate::kernels::{Shared, Target, View, pixels, share, share_map};
+use crate::nn::attention::SpatialTransformer;
+use crate::progress::Progress;
+
+const EPS: f32 = 1e-5;
+/// Softmaxes are taken to base 2.
+const LOG2_E: f32 = std::f32::consts::LOG2_E;
+/// Hidden channels of the feed-forward that a tile has at once.
+const CHUNK: usize = 256;
+
+/// Pixels of a tile: enough that weights stream by seldom, and enough tiles to share out.
+fn tile(pixels: usize) -> usize {
+    pixels.div_ceil(16).clamp(16, 112)
+}
+
+/// Which of the equal forms of a stage is the least work, for its sizes and number of classes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Without self-attention, everything before the feed-forward is linear in u = (normed channels, attention
+    /// probabilities, 1): its product with that matrix, and the variances from its triangle, skip the inner width.
+    LowRank,
+    /// W_q folded into the keys, W_o into the values.
+    Folded,
+    /// Queries and outputs of their own, where there are many classes.
+    Unfolded,
+}
+
+/// `cross{i}` but for the style.
+#[derive(Debug)]
+pub(super) struct Transformer {
+    form: Form,
+    channels: usize,
+    inner: usize,
+    hidden: usize,
+    heads: usize,
+    classes: usize,
+    norm: Norm,
+    proj_in: Panels,
+    proj_in_bias: Vec<f32>,
+    attn1: Option<SelfAttention>,
+    /// Queries and output of the cross-attention when unfolded; the bias holds the norm's.
+    to_q: Option<(Panels, Vec<f32>)>,
+    to_out: Option<(Panels, Vec<f32>)>,
+    /// The GEGLU's Linear behind a norm without affine part, when not of low rank, and its bias, in panels' order.
+    ff1: Option<Panels>,
+    ff1_bias: Vec<f32>,
+    /// proj_out times the second Linear, cut along the hidden channels.
+    ff2: Vec<Panels>,
+    proj_out: Panels,
+    out_bias: Vec<f32>,
+}
+
+#[derive(Debug)]
+struct SelfAttention {
+    /// From normed channels (times 1 / deviation) or from the normed inner width, whichever is narrower.
+    qkv: Panels,
+    from_channels: bool,
+    constant: Vec<f32>,
+    bias: Vec<f32>,
+    to_out: Panels,
+    out_bias: Vec<f32>,
+}
+
+/// What a style makes of a transformer.
+#[derive(Debug)]
+pub(super) enum Look {
+    LowRank(Box<LowRank>),
+    Folded { keys: Panels, bias: Vec<f32>, values: Panels },
+    Unfolded { heads: Vec<(Panels, Panels)> },
+}
+
+#[derive(Debug)]
+pub(super) struct LowRank {
+    keys: Panels,
+    keys_constant: Vec<f32>,
+    keys_bias: Vec<f32>,
+    before: Triangle,
+    behind: Triangle,
+    ff1: Panels,
+    /// In panels' order.
+    ff1_constant: Vec<f32>,
+    residual: Panels,
+    out_bias: Vec<f32>,
+}
+
+/// A triangular matrix whose product with (u, 1) has the length of the centred inner channels.
+#[derive(Debug)]
+struct Triangle {
+    /// Columns of one panel each, from their first row that is not zero.
+    panels: Vec<(usize, usize, Panels)>,
+    constant: Vec<f32>,
+}
+
+impl Triangle {
+    /// `centred (inner, rank + 1)`, the last column being that of the constant.
+    fn new(level: Level, centred: &Matrix) -> Self {
+        // Variances are small differences to a product of bfloat16.
+        let level = level.exact();
+        let l = centred.triangle();
+        let n = l.columns;
+        let rank = n - 1;
+        let width = 2 * level.lanes();
+        let panels = (0..n)
+            .step_by(width)
+            .filter(|first| *first < rank)
+            .map(|first| {
+                let columns = width.min(n - first);
+                let b = View::rows(&l.data[first * n + first..], n);
+                (first, columns, Panels::pack(level, rank - first, columns, b))
+            })
+            .collect();
+        Self { panels, constant: l.row(rank).to_vec() }
+    }
+
+    /// `1 / sqrt(variance + eps)` of `out.len()` rows of `u`.
+    fn inverse_deviation(
+        &self,
+        level: Level,
+        u: &[f32],
+        row: usize,
+        inner: usize,
+        scratch: &mut Vec<f32>,
+        out: &mut [f32],
+    ) {
+        let n = self.constant.len();
+        let y = room(scratch, out.len() * n);
+        if self.panels.iter().map(|p| p.1).sum::<usize>() < n {
+            // A rank that fills its panels: the constant's own column is in none.
+            for y in y.chunks_exact_mut(n) {
+                y[n - 1] = self.constant[n - 1];
+            }
+        }
+        let mut target = Target::from(&mut *y);
+        for (first, columns, panels) in &self.panels {
+            let start = Start::Bias(&self.constant[*first..][..*columns]);
+            let mut out_part = target.part(*first);
+            product(out.len(), Rows::new(&u[*first..], row), panels.as_ref(), start, &mut out_part, n);
+        }
+        rows::inverse_deviation(level, y, n, inner as f32, EPS, out);
+    }
+}
+
+/// For panels of GEGLU: column `j` of the laid-out matrix is which of the Linear's, a register of the first half beside
+/// one of the second.
+fn geglu_column(level: Level, hidden: usize) -> impl Fn(usize) -> Option<usize> + Sync {
+    let lanes = level.lanes();
+    move |j| {
+        let unit = j / (2 * lanes) * lanes + j % lanes;
+        (unit < hidden).then_some(unit + j / lanes % 2 * hidden)
+    }
+}
+
+fn geglu_columns(level: Level, hidden: usize) -> usize {
+    2 * hidden.next_multiple_of(level.lanes())
+}
+
+fn geglu_order(level: Level, hidden: usize, bias: &[f32]) -> Vec<f32> {
+    let column = geglu_column(level, hidden);
+    (0..geglu_columns(level, hidden)).map(|j| column(j).map_or(0.0, |c| bias[c])).collect()
+}
+
+fn added(a: &[f32], b: &[f32]) -> Vec<f32> {
+    a.iter().zip(b).map(|(a, b)| a + b).collect()
+}
+
+/// The transpose of a Linear's weight, laid out.
+fn pack(level: Level, weight: &Matrix) -> Panels {
+    Panels::pack(level, weight.columns, weight.rows, weight.view().transposed())
+}
+
+/// Buffers of one thread.
+#[derive(Default)]
+struct Scratch {
+    v: Vec<f32>,
+    u: Vec<f32>,
+    x: Vec<f32>,
+    normed: Vec<f32>,
+    logits: Vec<f32>,
+    q: Vec<f32>,
+    o: Vec<f32>,
+    g: Vec<f32>,
+    h: Vec<f32>,
+    lowered: Vec<f32>,
+    deviations: Vec<f32>,
+}
+
+impl Transformer {
+    pub fn new(level: Level, t: &SpatialTransformer, classes: usize) -> Result<Self> {
+        let block = &t.block;
+        let proj_in = Matrix::of(&t.proj_in.weight)?;
+        let (inner, channels) = (proj_in.rows, proj_in.columns);
+        let ff1 = Matrix::of(&block.ff.proj.weight)?;
+        let (hidden, heads) = (ff1.rows / 2, block.attn2.heads);
+        let bias = |l: &crate::nn::layers::Linear| l.bias.as_ref().map_or(Ok(Vec::new()), values);
+
+        // Multiply-adds of a pixel in each form, as far as they differ.
+        let (keys, rank) = (heads * classes, channels + heads * classes);
+        let behind = |width: usize| width * (2 * hidden + channels);
+        let folded = inner * channels + 2 * inner * keys + behind(inner);
+        let unfolded = inner * channels + 2 * inner * (inner + classes) + behind(inner);
+        let low = channels * (channels + keys) + rank * rank / 2 + behind(rank);
+        let form = match block.attn1 {
+            None if low <= folded.min(unfolded) => Form::LowRank,
+            _ if folded <= unfolded => Form::Folded,
+            _ => Form::Unfolded,
+        };
+
+        let attn1 = match &block.attn1 {
+            None => None,
+            Some((norm, attention)) => {
+                let scale = LOG2_E * ((inner / attention.heads) as f32).powf(-0.5);
+                let qkv = Matrix::below(&[
+                    &Matrix::of(&attention.to_q.weight)?.scale(scale),
+                    &Matrix::of(&attention.to_k.weight)?,
+                    &Matrix::of(&attention.to_v.weight)?,
+                ]);
+                let bias_in = qkv.apply(&values(&norm.bias)?);
+                let qkv = qkv.scale_columns(&values(&norm.weight)?);
+                let from_channels = channels < inner;
+                let (qkv, constant) = match from_channels {
+                    true => {
+                        let bias = Matrix::new(inner, 1, values(&t.proj_in.bias)?);
+                        qkv.times(&Matrix::beside(&[&proj_in, &bias]).centred()).split_last()
+                    }
+                    false => (qkv, vec![0.0; 3 * inner]),
+                };
+                Some(SelfAttention {
+                    qkv: pack(level, &qkv),
+                    from_channels,
+                    constant,
+                    bias: bias_in,
+                    to_out: pack(level, &Matrix::of(&attention.to_out.weight)?),
+                    out_bias: bias(&attention.to_out)?,
+                })
+            }
+        };
+
+        let (mut to_q, mut to_out) = (None, None);
+        if form == Form::Unfolded {
+            let weight =
+                Matrix::of(&block.attn2.to_q.weight)?.scale(LOG2_E * ((inner / heads) as f32).powf(-0.5));
+            let bias_q = weight.apply(&values(&block.norm2.bias)?);
+            to_q = Some((pack(level, &weight.scale_columns(&values(&block.norm2.weight)?)), bias_q));
+            let weight = Matrix::of(&block.attn2.to_out.weight)?;
+            to_out = Some((pack(level, &weight), bias(&block.attn2.to_out)?));
+        }
+
+        let ff1_bias = added(&bias(&block.ff.proj)?, &ff1.apply(&values(&block.norm3.bias)?));
+        let ff1 = match form {
+            Form::LowRank => None,
+            _ => {
+                let ff1 = ff1.scale_columns(&values(&block.norm3.weight)?);
+                let columns = geglu_columns(level, hidden);
+                let source = geglu_column(level, hidden);
+                Some(Panels::pack_columns(level, inner, columns, ff1.view().transposed(), source))
+            }
+        };
+        let proj_out = Matrix::of(&t.proj_out.weight)?;
+        let out_bias = added(&values(&t.proj_out.bias)?, &proj_out.apply(&bias(&block.ff.out)?));
+        let ff2 = proj_out.times(&Matrix::of(&block.ff.out.weight)?); // (channels, hidden)
+        let ff2 = (0..hidden)
+            .step_by(CHUNK)
+            .map(|first| {
+                let view = View { data: &ff2.data[first..], row: 1, column: hidden };
+                Panels::pack(level, CHUNK.min(hidden - first), channels, view)
+            })
+            .collect();
+        Ok(Self {
+            form,
+            channels,
+            inner,
+            hidden,
+            heads,
+            classes,
+            norm: Norm::new(&t.norm)?,
+            proj_in: pack(level, &proj_in),
+            proj_in_bias: values(&t.proj_in.bias)?,
+            attn1,
+            to_q,
+            to_out,
+            ff1,
+            ff1_bias: geglu_order(level, hidden, &ff1_bias),
+            ff2,
+            proj_out: pack(level, &proj_out),
+            out_bias,
+        })
+    }
+
+    /// What `style (n, s)` makes of it.
+    pub fn look(&self, level: Level, t: &SpatialTransformer, style: &Matrix) -> Result<Look> {
+        let (block, attention) = (&t.block, &t.block.attn2);
+        let heads = self.heads;
+        let k = style.times_transposed(&Matrix::of(&attention.to_k.weight)?); // (n, inner)
+        let v = style.times_transposed(&Matrix::of(&attention.to_v.weight)?);
+        let width = self.inner / heads;
+        if self.form == Form::Unfolded {
+            let head = |h: usize| {
+                let keys = View { data: &k.data[h * width..], row: 1, column: self.inner };
+                let values = View::rows(&v.data[h * width..], self.inner);
+                (Panels::pack(level, width, k.rows, keys), Panels::pack(level, v.rows, width, values))
+            };
+            return Ok(Look::Unfolded { heads: (0..heads).map(head).collect() });
+        }
+        let w_q = Matrix::of(&attention.to_q.weight)?;
+        let keys = by_head(&k, w_q.view(), self.inner, heads).scale(LOG2_E * (width as f32).powf(-0.5));
+        let keys_bias = keys.apply(&values(&block.norm2.bias)?);
+        let keys = keys.scale_columns(&values(&block.norm2.weight)?); // (heads n, inner)
+        let w_o = Matrix::of(&attention.to_out.weight)?;
+        let mut folded = by_head(&v, w_o.view().transposed(), self.inner, heads); // (heads n, inner)
+        let out_bias = attention.to_out.bias.as_ref().map_or(Ok(vec![0.0; self.inner]), values)?;
+        if self.form == Form::Folded {
+            // A head's probabilities sum to one, so that the first head's values can carry the bias.
+            for row in folded.data.chunks_exact_mut(self.inner).take(self.classes) {
+                for (v, b) in row.iter_mut().zip(&out_bias) {
+                    *v += b;
+                }
+            }
+            let values = Panels::pack(level, folded.rows, self.inner, folded.view());
+            return Ok(Look::Folded { keys: pack(level, &keys), bias: keys_bias, values });
+        }
+
+        let proj_in = Matrix::of(&t.proj_in.weight)?;
+        let constant = |bias: Vec<f32>| Matrix::new(self.inner, 1, bias);
+        let before = Matrix::beside(&[&proj_in, &constant(self.proj_in_bias.clone())]).centred();
+        let (keys, keys_constant) = keys.times(&before).split_last();
+        let all = constant(added(&self.proj_in_bias, &out_bias));
+        let all = Matrix::beside(&[&proj_in, &folded.transposed(), &all]); // (inner, rank + 1)
+        let behind = all.clone().centred();
+        let ff1 = Matrix::of(&block.ff.proj.weight)?.scale_columns(&values(&block.norm3.weight)?);
+        let (ff1, ff1_constant) = ff1.times(&behind).split_last();
+        let (residual, residual_constant) = Matrix::of(&t.proj_out.weight)?.times(&all).split_last();
+        let columns = geglu_columns(level, self.hidden);
+        let source = geglu_column(level, self.hidden);
+        Ok(Look::LowRank(Box::new(LowRank {
+            keys: pack(level, &keys),
+            keys_constant,
+            keys_bias,
+            before: Triangle::new(level, &before),
+            behind: Triangle::new(level, &behind),
+            ff1: Panels::pack_columns(level, ff1.columns, columns, ff1.view().transposed(), source),
+            ff1_constant: geglu_order(level, self.hidden, &ff1_constant),
+            residual: pack(level, &residual),
+            out_bias: added(&self.out_bias, &residual_constant),
+        })))
+    }
+
+    /// Multiply-adds times two that are done for a map of `pixels`.
+    pub fn flops(&self, pixels: usize) -> f64 {
+        let (c, i, keys) = (self.channels, self.inner, self.heads * self.classes);
+        let behind = |width: usize| width * (2 * self.hidden + c) + self.hidden * c;
+        let cross = match self.form {
+            Form::LowRank => c * (c / 2 + keys) + (c + keys) * (c + keys) / 2 + behind(c + keys),
+            Form::Folded => i * c + 2 * i * keys + behind(i),
+            Form::Unfolded => i * c + 2 * i * (i + self.classes) + behind(i),
+        };
+        let own = match &self.attn1 {
+            Some(a) => 3 * i * if a.from_channels { c } else { i } + 2 * pixels * i + i * i,
+            None => 0,
+        };
+        2.0 * pixels as f64 * (cross + own) as f64
+    }
+
+    pub fn run(&self, level: Level, look: &Look, x: &Map, progress: Progress) -> crate::Result<Map> {
+        let pixels = x.side * x.side;
+        let affine = self.norm.affine(&x.sums, pixels);
+        let mut y = vec![0.0; x.data.len()];
+        let out = Shared::new(&mut y);
+        let rows = tile(pixels);
+        let (attended, rest) = match &self.attn1 {
+            Some(attention) => {
+                let done = self.attend(level, attention, x, &affine, progress)?;
+                (Some(done), progress.part(0.7, 1.0))
+            }
+            None => (None, progress),
+        };
+        let sums = share_map(pixels.div_ceil(rows), rest, Scratch::default, |scratch, task| {
+            let first = task * rows;
+            let count = rows.min(pixels - first);
+            let input = &x.data[first * self.channels..][..count * self.channels];
+            // SAFETY: each task has pixels of its own.
+            let mut out = unsafe { out.from(first * self.channels) };
+            match look {
+                Look::LowRank(look) => self.low_rank(level, look, input, &affine, scratch, &mut out),
+                _ => {
+                    match &attended {
+                        Some((x1, o)) => self.behind_attention(x1, o, first, count, scratch),
+                        None => self.enter(level, input, &affine, scratch),
+                    }
+                    self.full_rank(level, look, input, scratch, &mut out);
+                }
+            }
+            Sums::of(out.slice(0, count * self.channels), self.channels)
+        })?;
+        Ok(Map { side: x.side, data: y, sums: Sums::total(sums) })
+    }
+
+    /// Normed channels to the inner width, in `scratch.x`.
+    fn enter(
+        &self,
+        level: Level,
+        input: &[f32],
+        (scale, shift): &(Vec<f32>, Vec<f32>),
+        scratch: &mut Scratch,
+    ) {
+        let v = room(&mut scratch.v, input.len());
+        rows::affine(level, input, scale, shift, After::Nothing, v);
+        let count = input.len() / self.channels;
+        let x = room(&mut scratch.x, count * self.inner);
+        let start = Start::Bias(&self.proj_in_bias);
+        product(count, Rows::new(v, self.channels), self.proj_in.as_ref(), start, &mut x.into(), self.inner);
+    }
+
+    /// Self-attention up to the product with W_o: the inner channels, with W_o's bias, and the heads' outputs.
+    fn attend(
+        &self,
+        level: Level,
+        attention: &SelfAttention,
+        x: &Map,
+        affine: &(Vec<f32>, Vec<f32>),
+        progress: Progress,
+    ) -> crate::Result<(Vec<f32>, Vec<f32>)> {
+        let (pixels, inner) = (x.side * x.side, self.inner);
+        let (mut x1, mut qkv) = (vec![0.0; pixels * inner], vec![0.0; pixels * 3 * inner]);
+        let (x1_out, qkv_out) = (Shared::new(&mut x1), Shared::new(&mut qkv));
+        let rows = tile(pixels);
+        share(pixels.div_ceil(rows), progress.part(0.0, 0.1), Scratch::default, |scratch, task| {
+            let first = task * rows;
+            let count = rows.min(pixels - first);
+            let input = &x.data[first * self.channels..][..count * self.channels];
+            self.enter(level, input, affine, scratch);
+            let x = &mut scratch.x[..count * inner];
+            let normed = room(&mut scratch.normed, count * inner);
+            rows::normalize(level, x, inner, EPS, normed);
+            // SAFETY: each task has pixels of its own.
+            let (mut qkv, mut x1) = unsafe { (qkv_out.from(first * 3 * inner), x1_out.from(first * inner)) };
+            if attention.from_channels {
+                let deviations = room(&mut scratch.deviations, count);
+                rows::deviations(level, x, inner, EPS, deviations);
+                let v = Rows::new(&scratch.v, self.channels);
+                let start = Start::Bias(&attention.constant);
+                product(count, v, attention.qkv.as_ref(), start, &mut qkv, 3 * inner);
+                rows::scale_rows(
+                    level,
+                    qkv.slice(0, count * 3 * inner),
+                    3 * inner,
+                    3 * inner,
+                    deviations,
+                    &attention.bias,
+                );
+            } else {
+                let start = Start::Bias(&attention.bias);
+                product(count, Rows::new(normed, inner), attention.qkv.as_ref(), start, &mut qkv, 3 * inner);
+            }
+            for (to, from) in x1.slice(0, count * inner).chunks_exact_mut(inner).zip(x.chunks_exact(inner)) {
+                for ((t, v), b) in to.iter_mut().zip(from).zip(&attention.out_bias) {
+                    *t = v + b;
+                }
+            }
+        })?;
+        let mut o = vec![0.0; pixels * inner];
+        pixels::attention(level, &qkv, self.heads, inner / self.heads, &mut o, progress.part(0.1, 0.7))?;
+        Ok((x1, o))
+    }
+
+    /// Adds the heads' outputs through W_o, in `scratch.x`.
+    fn behind_attention(&self, x1: &[f32], o: &[f32], first: usize, count: usize, scratch: &mut Scratch) {
+        let inner = self.inner;
+        let x = room(&mut scratch.x, count * inner);
+        x.copy_from_slice(&x1[first * inner..][..count * inner]);
+        let attention = self.attn1.as_ref().expect("called with self-attention alone");
+        let o = Rows::new(&o[first * inner..], inner);
+        product(count, o, attention.to_out.as_ref(), Start::Keep, &mut x.into(), inner);
+    }
+
+    /// Cross-attention and feed-forward on `scratch.x`.
+    fn full_rank(&self, level: Level, look: &Look, input: &[f32], scratch: &mut Scratch, out: &mut Target) {
+        let (inner, keys) = (self.inner, self.heads * self.classes);
+        let count = input.len() / self.channels;
+        let x = &mut scratch.x[..count * inner];
+        let normed = room(&mut scratch.normed, count * inner);
+        let logits = room(&mut scratch.logits, count * keys);
+        let ones = room(&mut scratch.deviations, count);
+        ones.fill(1.0);
+        rows::normalize(level, x, inner, EPS, normed);
+        match look {
+            Look::Folded { keys: folded, bias, values } => {
+                let all = Rows::new(normed, inner);
+                product(count, all, folded.as_ref(), Start::Zero, &mut (&mut *logits).into(), keys);
+                rows::softmax(level, logits, keys, self.classes, ones, bias);
+                let p = Rows::new(logits, keys);
+                product(count, p, values.as_ref(), Start::Keep, &mut (&mut *x).into(), inner);
+            }
+            Look::Unfolded { heads } => {
+                let ((to_q, bias), (to_out, out_bias)) =
+                    self.to_q.as_ref().zip(self.to_out.as_ref()).expect("made with this form");
+                let q = room(&mut scratch.q, count * inner);
+                let start = Start::Bias(bias);
+                product(count, Rows::new(normed, inner), to_q.as_ref(), start, &mut (&mut *q).into(), inner);
+                let o = room(&mut scratch.o, count * inner);
+                let width = inner / self.heads;
+                let zeros = vec![0.0; self.classes];
+                for (h, (k, v)) in heads.iter().enumerate() {
+                    let (p, n) = (&mut logits[..count * self.classes], self.classes);
+                    let q = Rows::new(&q[h * width..], inner);
+                    product(count, q, k.as_ref(), Start::Zero, &mut (&mut *p).into(), n);
+                    rows::softmax(level, p, n, n, ones, &zeros);
+                    let mut o = Target::from(&mut o[h * width..]);
+                    product(count, Rows::new(p, n), v.as_ref(), Start::Zero, &mut o, inner);
+                }
+                rows::scale_rows(level, x, inner, inner, ones, out_bias);
+                product(
+                    count,
+                    Rows::new(o, inner),
+                    to_out.as_ref(),
+                    Start::Keep,
+                    &mut (&mut *x).into(),
+                    inner,
+                );
+            }
+            Look::LowRank(_) => unreachable!("has a path of its own"),
+        }
+        rows::normalize(level, x, inner, EPS, normed);
+        self.begin(input, &self.out_bias, out);
+        let c = self.channels;
+        product(count, Rows::new(x, inner), self.proj_out.as_ref(), Start::Keep, out, c);
+        let ff1 = self.ff1.as_ref().expect("made with this form");
+        let normed = Rows::new(normed, inner);
+        self.feed_forward(
+            level,
+            count,
+            normed,
+            ff1,
+            None,
+            &scratch.deviations,
+            &mut scratch.g,
+            &mut scratch.h,
+            &mut scratch.lowered,
+            out,
+        );
+    }
+
+    fn low_rank(
+        &self,
+        level: Level,
+        look: &LowRank,
+        input: &[f32],
+        (scale, shift): &(Vec<f32>, Vec<f32>),
+        scratch: &mut Scratch,
+        out: &mut Target,
+    ) {
+        let (c, keys) = (self.channels, self.heads * self.classes);
+        let (count, rank) = (input.len() / c, c + keys);
+        let v = room(&mut scratch.v, input.len());
+        rows::affine(level, input, scale, shift, After::Nothing, v);
+        let u = room(&mut scratch.u, count * rank);
+        for (u, v) in u.chunks_exact_mut(rank).zip(v.chunks_exact(c)) {
+            u[..c].copy_from_slice(v);
+        }
+        let deviations = room(&mut scratch.deviations, count);
+        look.before.inverse_deviation(level, v, c, self.inner, &mut scratch.normed, deviations);
+        let v = Rows::new(v, c);
+        let mut logits = Target::from(&mut u[c..]);
+        product(count, v, look.keys.as_ref(), Start::Bias(&look.keys_constant), &mut logits, rank);
+        rows::softmax(level, &mut u[c..], rank, self.classes, deviations, &look.keys_bias);
+        look.behind.inverse_deviation(level, u, rank, self.inner, &mut scratch.normed, deviations);
+        self.begin(input, &look.out_bias, out);
+        let u = Rows::new(u, rank);
+        product(count, u, look.residual.as_ref(), Start::Keep, out, c);
+        let constant = Some(look.ff1_constant.as_slice());
+        self.feed_forward(
+            level,
+            count,
+            u,
+            &look.ff1,
+            constant,
+            &scratch.deviations,
+            &mut scratch.g,
+            &mut scratch.h,
+            &mut scratch.lowered,
+            out,
+        );
+    }
+
+    /// `out = input + bias`
+    fn begin(&self, input: &[f32], bias: &[f32], out: &mut Target) {
+        let c = self.channels;
+        for (to, from) in out.slice(0, input.len()).chunks_exact_mut(c).zip(input.chunks_exact(c)) {
+            for ((t, v), b) in to.iter_mut().zip(from).zip(bias) {
+                *t = v + b;
+            }
+        }
+    }
+
+    /// Adds the feed-forward, through proj_out, to `out`, some hidden channels at a time.
+    #[allow(clippy::too_many_arguments)]
+    fn feed_forward(
+        &self,
+        level: Level,
+        count: usize,
+        x: Rows,
+        ff1: &Panels,
+        constant: Option<&[f32]>,
+        scale: &[f32],
+        g: &mut Vec<f32>,
+        h: &mut Vec<f32>,
+        lowered: &mut Vec<f32>,
+        out: &mut Target,
+    ) {
+        let (lanes, width) = (level.lanes(), 2 * level.lanes());
+        let x = x.lowered(level, count, ff1.depth(), lowered);
+        let g = room(g, count * width);
+        for (chunk, ff2) in self.ff2.iter().enumerate() {
+            let first = chunk * CHUNK;
+            let units = CHUNK.min(self.hidden - first);
+            let h = room(h, count * units);
+            for unit in (0..units).step_by(lanes) {
+                let panel = (first + unit) / lanes;
+                let start = constant.map_or(Start::Zero, |c| Start::Bias(&c[panel * width..]));
+                product(count, x, ff1.panel(panel), start, &mut (&mut *g).into(), width);
+                let bias = &self.ff1_bias[panel * width..][..width];
+                rows::geglu(level, g, &scale[..count], bias, &mut h[unit..], units, lanes.min(units - unit));
+            }
+            product(count, Rows::new(h, units), ff2.as_ref(), Start::Keep, out, self.channels);
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Criterion benchmarks: `cargo bench`. A network of the shipped model's sizes, and the product under all of it.
+
+use ca2sis::kernels::linear;
+use ca2sis::nn::Network;
+use ca2sis::nn::golden::Formula;
+use ca2sis::progress::Progress;
+use ca2sis::train::preset::preset;
+use candle_core::{Device, Tensor};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+
+fn network(c: &mut Criterion) {
+    let config = preset("studio-128", 10).unwrap();
+    let network = Network::new(&config, Formula { seed: 1 }.var_builder(&Device::Cpu)).unwrap();
+    let side = config.resolution;
+    let labels: Vec<u32> = (0..side * side).map(|i| ((i / side / 16 + i % side / 16) % 10) as u32).collect();
+    let labels = Tensor::from_vec(labels, (1, side, side), &Device::Cpu).unwrap();
+    let onehot = candle_nn::encoding::one_hot(labels, 10, 1f32, 0f32).unwrap();
+    let rgb = Tensor::zeros((1, side, side, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
+    let style = network.encode_style(&rgb, &onehot, Progress::NONE).unwrap();
+    let code = network.encode_mask(&onehot).unwrap();
+    let row = style.get(0).unwrap();
+    let prepared = network.prepare(&row).unwrap();
+
+    let mut group = c.benchmark_group("studio-128");
+    group.sample_size(10);
+    group.bench_function("encode_style", |b| {
+        b.iter(|| network.encode_style(&rgb, &onehot, Progress::NONE).unwrap())
+    });
+    group.bench_function("encode_mask", |b| b.iter(|| network.encode_mask(&onehot).unwrap()));
+    group.bench_function("prepare", |b| b.iter(|| network.prepare(&row).unwrap()));
+    group.bench_function("decode", |b| b.iter(|| prepared.generate(&code, Progress::NONE).unwrap()));
+    group.bench_function("decode, plain", |b| {
+        b.iter(|| network.generate_plain(&code, &style, Progress::NONE).unwrap())
+    });
+    group.finish();
+}
+
+fn products(c: &mut Criterion) {
+    let mut group = c.benchmark_group("linear");
+    for (rows, inputs, outputs) in [(4096, 96, 128), (1024, 512, 512), (18, 16_384, 256)] {
+        let (x, weight) = (vec![0.5; rows * inputs], vec![0.25; outputs * inputs]);
+        group.throughput(Throughput::Elements((2 * rows * inputs * outputs) as u64)); // floating-point operations
+        group.bench_function(format!("{rows}x{inputs}x{outputs}"), |b| {
+            b.iter(|| linear::forward(&x, &weight, None, inputs, outputs))
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, network, products);
+criterion_main!(benches);

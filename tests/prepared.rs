@@ -1,0 +1,251 @@
+//! The forms that a user's pictures go through on the CPU: near the plain network, the same bits on any number of threads,
+//! stopped when asked.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ca2sis::Error;
+use ca2sis::kernels::simd::Level;
+use ca2sis::nn::golden::{self, Formula};
+use ca2sis::nn::{Config, Network, Stage};
+use ca2sis::progress::Progress;
+use candle_core::{DType, Device, Tensor};
+use candle_nn::{VarBuilder, VarMap};
+
+fn config(classes: usize) -> Config {
+    let stage = |channels_in, channels_out, up, heads, head_width, self_attention| Stage {
+        channels_in,
+        channels_out,
+        up,
+        heads,
+        head_width,
+        ff_factor: 2,
+        self_attention,
+    };
+    Config {
+        resolution: 48,
+        norm_groups: 4,
+        style_dim: 10,
+        style_base: 3,
+        style_downs: 3,
+        style_scales: 3,
+        mask_size: 24,
+        base_size: 12,
+        mapping: None,
+        stages: vec![
+            stage(24, 16, false, 4, 16, true),
+            stage(16, 8, true, 4, 12, false),
+            stage(8, 8, true, 2, 16, false),
+        ],
+        ..Config::published(classes, 8, 10, false)
+    }
+}
+
+fn network(classes: usize) -> Network {
+    Network::new(&config(classes), Formula { seed: 11 }.var_builder(&Device::Cpu)).unwrap()
+}
+
+/// Pictures of noise, and labels in blocks, in which the last class is absent if there are several.
+fn inputs(network: &Network, batch: usize) -> (Tensor, Tensor) {
+    let (side, n) = (network.config().resolution, network.config().classes);
+    let rgb: Vec<f32> =
+        (0..batch * side * side * 3).map(|i| (i * 7919 % 2003) as f32 / 1001.0 - 1.0).collect();
+    let used = (n - 1).max(1);
+    let labels: Vec<u32> =
+        (0..batch * side * side).map(|i| ((i / side / 7 * 5 + i % side / 5) % used) as u32).collect();
+    let labels = Tensor::from_vec(labels, (batch, side, side), &Device::Cpu).unwrap();
+    let onehot = candle_nn::encoding::one_hot(labels, n, 1f32, 0f32).unwrap();
+    (Tensor::from_vec(rgb, (batch, side, side, 3), &Device::Cpu).unwrap(), onehot)
+}
+
+fn flat(t: &Tensor) -> Vec<f32> {
+    t.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
+    assert_eq!(a.dims(), b.dims());
+    flat(a)
+        .iter()
+        .zip(flat(b))
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, |m, d| if d.is_nan() { d } else { m.max(d) })
+}
+
+/// Peak signal-to-noise ratio in dB of pictures in [-1, 1].
+fn psnr(a: &Tensor, b: &Tensor) -> f64 {
+    let square: f64 = flat(a).iter().zip(flat(b)).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+    10.0 * (4.0 * a.elem_count() as f64 / square).log10()
+}
+
+fn golden_case(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+#[test]
+fn golden_pictures_come_out_within_a_thousandth() {
+    for name in ["celeba19.safetensors", "five_with_background.safetensors"] {
+        let comparisons = golden::verify_fast(&golden_case(name), &Device::Cpu).unwrap();
+        assert!(comparisons.len() >= 5);
+        for c in comparisons {
+            assert!(c.holds(), "{name}: {} errs by {}, at most {}", c.name, c.error, c.tolerance);
+        }
+    }
+}
+
+#[test]
+fn bfloat16_keeps_40_db_on_a_golden_picture() {
+    let Some(level) = Level::bf16() else { return };
+    let bytes = std::fs::read(golden_case("celeba19.safetensors")).unwrap();
+    let case = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).unwrap();
+    let config = Config { mapping: None, ..golden::sizes(&golden_case("celeba19.safetensors")).unwrap().0 };
+    let seed = golden::sizes(&golden_case("celeba19.safetensors")).unwrap().1;
+    let network = Network::new(&config, Formula { seed }.var_builder(&Device::Cpu)).unwrap();
+    let float = |name: &str| case[name].to_dtype(DType::F32).unwrap();
+    let prepared = network.prepare_at(&float("style"), level).unwrap();
+    let image = prepared.generate(&float("mask_code").unsqueeze(0).unwrap(), Progress::NONE).unwrap();
+    let image = image.squeeze(0).unwrap().permute((2, 0, 1)).unwrap();
+    let db = psnr(&image, &float("image"));
+    assert!(db >= 40.0, "{db} dB");
+}
+
+#[test]
+fn styles_and_pictures_are_the_plain_networks_for_any_number_of_classes() {
+    for classes in [1, 2, 19, 34, 150, 255] {
+        let network = network(classes);
+        let (rgb, onehot) = inputs(&network, 2);
+        let style = network.encode_style(&rgb, &onehot, Progress::NONE).unwrap();
+        let plain = network.encode_style_plain(&rgb, &onehot, Progress::NONE).unwrap();
+        // Codes are in [-1, 1]; sums of a few hundred terms in another order.
+        let error = largest_difference(&style, &plain);
+        assert!(error <= 1e-5, "style of {classes} classes: {error}");
+
+        let code = network.encode_mask(&onehot).unwrap();
+        let plain = network.generate_plain(&code, &style, Progress::NONE).unwrap();
+        let error = largest_difference(&network.generate(&code, &style, Progress::NONE).unwrap(), &plain);
+        assert!(error <= 1e-3, "picture of {classes} classes: {error}");
+        for level in Level::available() {
+            let prepared = network.prepare_at(&style.get(1).unwrap(), *level).unwrap();
+            let image = prepared.generate(&code.narrow(0, 1, 1).unwrap(), Progress::NONE).unwrap();
+            let error = largest_difference(&image, &plain.narrow(0, 1, 1).unwrap());
+            assert!(error <= 1e-3, "picture of {classes} classes, {level:?}: {error}");
+        }
+    }
+}
+
+#[test]
+fn the_bits_do_not_depend_on_the_number_of_threads() {
+    let network = network(5);
+    let (rgb, onehot) = inputs(&network, 1);
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let style = network.encode_style(&rgb, &onehot, Progress::NONE).unwrap();
+            let code = network.encode_mask(&onehot).unwrap();
+            let image = network.generate(&code, &style, Progress::NONE).unwrap();
+            (flat(&style), flat(&code), flat(&image))
+        })
+    };
+    let one = run(1);
+    for threads in [2, 3, 8] {
+        assert_eq!(run(threads), one, "{threads} threads");
+    }
+}
+
+#[test]
+fn a_prepared_style_serves_many_label_maps() {
+    let network = network(4);
+    let (rgb, onehot) = inputs(&network, 2);
+    let style = network.encode_style(&rgb, &onehot, Progress::NONE).unwrap();
+    let codes = network.encode_mask(&onehot).unwrap();
+    let prepared = network.prepare(&style.get(0).unwrap()).unwrap();
+    for i in 0..2 {
+        let code = codes.narrow(0, i, 1).unwrap();
+        let want = network.generate(&code, &style.narrow(0, 0, 1).unwrap(), Progress::NONE).unwrap();
+        assert_eq!(flat(&prepared.generate(&code, Progress::NONE).unwrap()), flat(&want));
+    }
+}
+
+#[test]
+fn a_call_that_is_stopped_says_so_and_the_next_one_works() {
+    let network = network(4);
+    let (rgb, onehot) = inputs(&network, 1);
+    let style = network.encode_style(&rgb, &onehot, Progress::NONE).unwrap();
+    let code = network.encode_mask(&onehot).unwrap();
+    let want = network.generate(&code, &style, Progress::NONE).unwrap();
+    for limit in [1, 2, 5, 9] {
+        let asked = AtomicUsize::new(0);
+        let observer = |_| asked.fetch_add(1, Ordering::Relaxed) + 1 < limit;
+        let stopped = network.generate(&code, &style, Progress::new(&observer));
+        assert!(matches!(stopped, Err(Error::Cancelled)), "after {limit}");
+        assert_eq!(asked.into_inner(), limit, "asked again after the stop");
+        let observer = |_| false;
+        let stopped = network.encode_style(&rgb, &onehot, Progress::new(&observer));
+        assert!(matches!(stopped, Err(Error::Cancelled)));
+        assert_eq!(flat(&network.generate(&code, &style, Progress::NONE).unwrap()), flat(&want));
+    }
+}
+
+#[test]
+fn progress_never_runs_back() {
+    let network = network(4);
+    let (rgb, onehot) = inputs(&network, 1);
+    let told = std::sync::Mutex::new(vec![0.0f32]);
+    let observer = |done| {
+        let mut told = told.lock().unwrap();
+        assert!(done >= told[told.len() - 1] - 1e-6 && done <= 1.0 + 1e-6, "{done} after {told:?}");
+        told.push(done);
+        true
+    };
+    let style = network.encode_style(&rgb, &onehot, Progress::new(&observer).part(0.0, 0.5)).unwrap();
+    let code = network.encode_mask(&onehot).unwrap();
+    network.generate(&code, &style, Progress::new(&observer).part(0.5, 1.0)).unwrap();
+    assert!(told.lock().unwrap().len() > 10);
+}
+
+#[test]
+fn a_network_in_training_stays_plain_and_keeps_its_gradients() {
+    let variables = VarMap::new();
+    let vb = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
+    let network = Network::new(&config(3), vb).unwrap();
+    let (rgb, onehot) = inputs(&network, 1);
+    let style = network.encode_style(&rgb, &onehot, Progress::NONE).unwrap();
+    let code = network.encode_mask(&onehot).unwrap();
+    let image = network.generate(&code, &style, Progress::NONE).unwrap();
+    let gradients = image.sum_all().unwrap().backward().unwrap();
+    let data = variables.data().lock().unwrap();
+    for name in ["out_conv.weight", "style_encoder.Encoder.first_layer.0.weight", "encs.encs.0.weight"] {
+        assert!(gradients.get(&data[name]).is_some(), "{name} has no gradient");
+    }
+    assert!(network.prepare(&style.get(0).unwrap()).is_err());
+}
+
+#[test]
+fn styles_and_codes_of_another_shape_are_refused() {
+    let network = network(3);
+    let style = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+    let width = network.config().style_width();
+    for shape in [&[3, width + 1][..], &[2, width], &[1, 3, width]] {
+        let error = network.prepare(&style(shape)).map(drop).unwrap_err().to_string();
+        assert!(error.contains(&format!("[3, {width}]")), "{error}");
+    }
+    let prepared = network.prepare(&style(&[3, width])).unwrap();
+    for shape in [&[1, 3, 143][..], &[2, 3, 144], &[1, 4, 144], &[3, 144]] {
+        let error = prepared.generate(&style(shape), Progress::NONE).unwrap_err().to_string();
+        assert!(error.contains("[1, 3, 144]"), "{error}");
+    }
+}
+
+#[test]
+fn huge_and_tiny_values_go_the_way_of_the_plain_network() {
+    let network = network(3);
+    let (rgb, onehot) = inputs(&network, 1);
+    let style = network.encode_style(&rgb, &onehot, Progress::NONE).unwrap();
+    let code = network.encode_mask(&onehot).unwrap();
+    // Norms take the size out of the features; a style's own scale only sharpens the attention.
+    for (scale, style_scale) in [(1e6, 1.0), (1e-30, 1.0), (0.0, 0.0), (1.0, 30.0), (1.0, 1e-30)] {
+        let (code, style) = ((&code * scale).unwrap(), (&style * style_scale).unwrap());
+        let plain = network.generate_plain(&code, &style, Progress::NONE).unwrap();
+        let error = largest_difference(&network.generate(&code, &style, Progress::NONE).unwrap(), &plain);
+        assert!(error <= 1e-3, "code times {scale}, style times {style_scale}: {error}");
+    }
+}
