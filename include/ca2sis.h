@@ -991,7 +991,7 @@ void ca2_model_release(struct ca2_model *model);
  * `reference` is any picture of 1 x 1 pixel and up; `labels` gives each of its pixels a class. Both are borrowed for the
  * call. `options` may be NULL. Any thread; blocks until the context's earlier work and this are done. `*out` is NULL on
  * failure. Errors: CA2_INVALID_ARGUMENT, also when the sizes differ or a label is no class of the model; CA2_UNSUPPORTED;
- * CA2_DEVICE; CA2_CANCELLED; CA2_BUSY. Since 0.1.
+ * CA2_MEMORY_LIMIT; CA2_DEVICE; CA2_CANCELLED; CA2_BUSY. Since 0.1.
  *
  * # Safety
  * Pointers are NULL or what their types say; views tell the truth about their memory.
@@ -1159,7 +1159,7 @@ ca2_status ca2_restyle_plan(const struct ca2_model *model,
  * (noise_width above 0), else CA2_UNSUPPORTED. All memory is borrowed for the call; `output` is untouched unless it returns
  * CA2_OK, and must not overlap a label map. `options` may be NULL. Any thread; blocks until the context's earlier work and
  * this are done. Errors: CA2_INVALID_ARGUMENT, also for labels beyond the model's classes and for a style of another model;
- * CA2_UNSUPPORTED; CA2_DEVICE; CA2_CANCELLED; CA2_BUSY. Since 0.1.
+ * CA2_UNSUPPORTED; CA2_MEMORY_LIMIT; CA2_DEVICE; CA2_CANCELLED; CA2_BUSY. Since 0.1.
  *
  * # Safety
  * Pointers are NULL or what their types say; views tell the truth about their memory.
@@ -1179,7 +1179,7 @@ ca2_status ca2_synthesize(const struct ca2_model *model,
  * maps[i], which should have the label map's aspect. A view whose data is NULL is passed over. Alpha is set to opaque. All
  * memory is borrowed for the call; outputs are untouched unless it returns CA2_OK, and must not overlap each other or the
  * labels. `options` may be NULL. Any thread; blocks until the context's earlier work and this are done.
- * Errors: CA2_INVALID_ARGUMENT, CA2_UNSUPPORTED, CA2_DEVICE, CA2_CANCELLED, CA2_BUSY. Since 0.1.
+ * Errors: CA2_INVALID_ARGUMENT, CA2_UNSUPPORTED, CA2_MEMORY_LIMIT, CA2_DEVICE, CA2_CANCELLED, CA2_BUSY. Since 0.1.
  *
  * # Safety
  * Pointers are NULL or what their types say; views tell the truth about their memory.

@@ -41,7 +41,7 @@ unsafe impl Sized1 for ca2_attention_options {
 /// maps[i], which should have the label map's aspect. A view whose data is NULL is passed over. Alpha is set to opaque. All
 /// memory is borrowed for the call; outputs are untouched unless it returns CA2_OK, and must not overlap each other or the
 /// labels. `options` may be NULL. Any thread; blocks until the context's earlier work and this are done.
-/// Errors: CA2_INVALID_ARGUMENT, CA2_UNSUPPORTED, CA2_DEVICE, CA2_CANCELLED, CA2_BUSY. Since 0.1.
+/// Errors: CA2_INVALID_ARGUMENT, CA2_UNSUPPORTED, CA2_MEMORY_LIMIT, CA2_DEVICE, CA2_CANCELLED, CA2_BUSY. Since 0.1.
 ///
 /// # Safety
 /// Pointers are NULL or what their types say; views tell the truth about their memory.

@@ -64,7 +64,7 @@ unsafe impl Sized1 for ca2_extract_options {
 /// `reference` is any picture of 1 x 1 pixel and up; `labels` gives each of its pixels a class. Both are borrowed for the
 /// call. `options` may be NULL. Any thread; blocks until the context's earlier work and this are done. `*out` is NULL on
 /// failure. Errors: CA2_INVALID_ARGUMENT, also when the sizes differ or a label is no class of the model; CA2_UNSUPPORTED;
-/// CA2_DEVICE; CA2_CANCELLED; CA2_BUSY. Since 0.1.
+/// CA2_MEMORY_LIMIT; CA2_DEVICE; CA2_CANCELLED; CA2_BUSY. Since 0.1.
 ///
 /// # Safety
 /// Pointers are NULL or what their types say; views tell the truth about their memory.

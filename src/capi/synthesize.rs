@@ -46,7 +46,7 @@ unsafe impl Sized1 for ca2_synthesize_options {
 /// (noise_width above 0), else CA2_UNSUPPORTED. All memory is borrowed for the call; `output` is untouched unless it returns
 /// CA2_OK, and must not overlap a label map. `options` may be NULL. Any thread; blocks until the context's earlier work and
 /// this are done. Errors: CA2_INVALID_ARGUMENT, also for labels beyond the model's classes and for a style of another model;
-/// CA2_UNSUPPORTED; CA2_DEVICE; CA2_CANCELLED; CA2_BUSY. Since 0.1.
+/// CA2_UNSUPPORTED; CA2_MEMORY_LIMIT; CA2_DEVICE; CA2_CANCELLED; CA2_BUSY. Since 0.1.
 ///
 /// # Safety
 /// Pointers are NULL or what their types say; views tell the truth about their memory.
