@@ -470,6 +470,8 @@ fn samples(
     classes: usize,
 ) -> Vec<Vec<Sample>> {
     let mut samples = vec![Vec::new(); classes];
+    // How far the generator's own picture of the content is off, at each sample.
+    let mut misses = vec![Vec::new(); classes];
     let weights = interior(labels);
     for (i, (&class, &shape)) in labels.indices().iter().zip(target.indices()).enumerate() {
         if class != shape {
@@ -483,8 +485,42 @@ fn samples(
             delta: std::array::from_fn(|c| a[c] - b[c]),
             weight: weights[i],
         });
+        let c = of(content);
+        misses[usize::from(class)].push(std::array::from_fn(|k| b[k] - c[k]));
+    }
+    for (samples, misses) in samples.iter_mut().zip(&misses) {
+        aim(samples, misses);
     }
     samples
+}
+
+/// Takes a class's change, `after - before`, as a whole towards `after - content` where it is large beside `miss`, which is
+/// `before - content`.
+///
+/// A small change is the generator's difference: its error in drawing the content must not show. A large one leaves nothing
+/// of the content's colour, so that the error in `before` would only be put into `after`; what was wanted is `after` itself.
+/// Between them the shares are Wiener's, by the squares of both. No change stays none, exactly.
+///
+/// Only the class's mean is moved. Aiming at every pixel of `after` is 0.6 to 0.8 dB nearer to the truth on the studio pairs
+/// (early model, 20 pairs: 14.2 dB against 14.8; without this step 13.3 on 30), but what the generator does not draw, the form
+/// and gloss of the content, then goes flat, and no retoucher would keep it.
+fn aim(samples: &mut [Sample], misses: &[[f32; 3]]) {
+    let mean = |of: &dyn Fn(usize) -> f64| {
+        let total: f64 = samples.iter().map(|s| f64::from(s.weight)).sum();
+        (0..samples.len()).map(|i| f64::from(samples[i].weight) * of(i)).sum::<f64>() / total
+    };
+    let square = |v: &[f32; 3]| v.iter().map(|v| f64::from(v * v)).sum::<f64>();
+    let (change, miss) = (mean(&|i| square(&samples[i].delta)), mean(&|i| square(&misses[i])));
+    if samples.is_empty() || change == 0.0 {
+        return;
+    }
+    let share = (change / (change + miss)) as f32;
+    let middle: [f32; 3] = std::array::from_fn(|c| mean(&|i| f64::from(misses[i][c])) as f32);
+    for s in samples {
+        for (delta, miss) in s.delta.iter_mut().zip(middle) {
+            *delta += share * miss;
+        }
+    }
 }
 
 /// How far each pixel counts as one of its class: less on the class's border, where it is a mixture.
