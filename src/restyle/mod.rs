@@ -439,6 +439,12 @@ fn through_network(
     change.regions = Regions::of(&seen.labels, &window, config.classes);
     let parts = parts(&seen, &after, &small_target, &change.regions);
     change.grids = vec![None; parts.len()];
+    let corrections: Vec<Correction> = (0..config.classes)
+        .map(|class| {
+            let parts = parts.iter().zip(change.regions.classes()).filter(|&(_, &c)| c == class);
+            Correction::of(style.residual(class), own.residual(class), parts.map(|(part, _)| part))
+        })
+        .collect();
     for (region, (Part { mut samples, residual }, &class)) in
         parts.into_iter().zip(change.regions.classes()).enumerate()
     {
@@ -453,10 +459,8 @@ fn through_network(
         }
         progress.at(0.95 + 0.04 * region as f32 / change.regions.classes().len() as f32)?;
         if replaced[class] {
-            // The generator errs about the region as it is, and about the reference; both errors are known.
-            let error: [f32; 3] =
-                std::array::from_fn(|c| weights[class] * (style.residual(class)[c] - residual[c]));
-            samples.iter_mut().for_each(|s| s.delta.iter_mut().zip(error).for_each(|(d, e)| *d += e));
+            let moved = corrections[class].of_region(residual).map(|v| v * weights[class]);
+            samples.iter_mut().for_each(|s| s.delta.iter_mut().zip(moved).for_each(|(d, m)| *d += m));
         } else {
             samples.iter_mut().for_each(|s| s.delta = s.delta.map(|d| d * coupling));
         }
@@ -492,6 +496,40 @@ fn join(job: &Job, change: &Change, after: &RgbImage, morph: f32) -> Shape {
         shape::enlarge(after, &small, &interior(&small), &target)
     };
     Shape::join(generated, target, between, &shown, &new)
+}
+
+/// What the generator's known errors add to the change of a class.
+///
+/// It draws the content's class with one mean error and the reference's with another; both are known from its pictures of
+/// either. Their difference is added to what it says of the change. Without this a class's colour was only as right as a
+/// small network can draw it: a green tube to become red turned gray.
+struct Correction {
+    /// Of the class as a whole. Nothing, exactly, when the reference is the content.
+    class: [f32; 3],
+    own: [f32; 3],
+    /// How far each region is to come to the reference's colour by itself, rather than move with its class: not at all when
+    /// the class hardly changes.
+    apart: f32,
+}
+
+impl Correction {
+    fn of<'a>(reference: [f32; 3], own: [f32; 3], parts: impl Iterator<Item = &'a Part>) -> Self {
+        /// A change of this size, squared, takes regions halfway.
+        const MIDDLE: f32 = 0.1 * 0.1;
+        let class: [f32; 3] = std::array::from_fn(|c| reference[c] - own[c]);
+        let (mut change, mut count) = ([0.0f32; 3], 0.0f32);
+        for sample in parts.flat_map(|part| &part.samples) {
+            change = std::array::from_fn(|c| change[c] + sample.delta[c]);
+            count += 1.0;
+        }
+        let size = (0..3).map(|c| (change[c] / count.max(1.0) + class[c]).powi(2)).sum::<f32>();
+        Self { class, own, apart: size / (size + MIDDLE) }
+    }
+
+    /// For a region that the generator draws with the error `residual`.
+    fn of_region(&self, residual: [f32; 3]) -> [f32; 3] {
+        std::array::from_fn(|c| self.class[c] + self.apart * (self.own[c] - residual[c]))
+    }
 }
 
 /// What a region's transforms are fitted to.
