@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
+use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::model::{Class, classes_from_json};
@@ -29,6 +31,17 @@ pub(crate) struct Example {
 pub(crate) struct Task {
     pub style: usize,
     pub target: usize,
+}
+
+/// How samples are drawn and varied.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Variation {
+    /// Share of samples that are pairs, where there are any; 0 to 1.
+    pub pair_share: f64,
+    /// Share of samples whose red, green and blue trade places, the same way in style and target; 0 to 1. It teaches that a
+    /// class's colour is the style's to say, at the price of knowing that leaves tend to be green.
+    #[serde(default)]
+    pub channel_shuffle: f64,
 }
 
 /// One training batch, on the device. Pictures are `(b, side, side, 3)` in [-1, 1], labels one-hot `(b, side, side, n)`.
@@ -178,18 +191,19 @@ impl Dataset {
         (self.held_own.len(), self.held_pairs.len())
     }
 
-    /// The batch of one step: a function of `seed` and `step` alone. A sample is a pair with probability `pair_share`.
+    /// The batch of one step: a function of `seed` and `step` alone. How samples are drawn
+    /// and varied is `variation`'s to say.
     pub fn batch(
         &self,
         seed: u64,
         step: usize,
         size: usize,
-        pair_share: f64,
+        variation: &Variation,
         device: &Device,
     ) -> Result<Batch> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(step as u64 + 1);
-        let plans: Vec<Plan> = (0..size).map(|_| self.plan(&mut rng, pair_share)).collect();
+        let plans: Vec<Plan> = (0..size).map(|_| self.plan(&mut rng, variation)).collect();
         let n = self.classes.len();
         let cut: Vec<_> = plans
             .par_iter()
@@ -206,8 +220,8 @@ impl Dataset {
         batch_of(style, target, self.side, n, device)
     }
 
-    fn plan(&self, rng: &mut ChaCha8Rng, pair_share: f64) -> Plan {
-        let paired = !self.pairs.is_empty() && rng.random_bool(pair_share);
+    fn plan(&self, rng: &mut ChaCha8Rng, variation: &Variation) -> Plan {
+        let paired = !self.pairs.is_empty() && rng.random_bool(variation.pair_share);
         let tasks = if paired { &self.pairs } else { &self.own };
         let task = tasks[rng.random_range(0..tasks.len())];
         let target = Window::random(rng);
@@ -218,7 +232,7 @@ impl Dataset {
             task,
             style: if paired || apart { style } else { target },
             target,
-            colour: Colour::random(rng),
+            colour: Colour::random(rng, variation.channel_shuffle),
         }
     }
 
@@ -437,25 +451,33 @@ fn nearest(labels: &[u8], source: usize, window: &Window, side: usize) -> Vec<u8
         .collect()
 }
 
-/// A gentle change of contrast, brightness and white balance, the same on style and target.
+/// A gentle change of contrast, brightness and white balance, perhaps after the channels have traded places; the same on
+/// style and target.
 #[derive(Clone, Copy, Debug)]
 struct Colour {
+    /// Which channel each is taken from.
+    order: [usize; 3],
     gain: [f32; 3],
     offset: f32,
 }
 
 impl Colour {
-    fn random(rng: &mut ChaCha8Rng) -> Self {
+    fn random(rng: &mut ChaCha8Rng, shuffle: f64) -> Self {
+        let mut order = [0, 1, 2];
+        if rng.random_bool(shuffle) {
+            order.shuffle(rng);
+        }
         let contrast = rng.random_range(0.9..1.1);
         let gain = [0; 3].map(|_| contrast * rng.random_range(0.94..1.06));
-        Self { gain, offset: rng.random_range(-0.05..0.05) }
+        Self { order, gain, offset: rng.random_range(-0.05..0.05) }
     }
 
     /// From [0, 1] to the network's [-1, 1].
     fn apply(&self, rgb: &mut [f32]) {
         for pixel in rgb.chunks_exact_mut(3) {
-            for (v, gain) in pixel.iter_mut().zip(self.gain) {
-                *v = ((*v - 0.5) * gain + 0.5 + self.offset).clamp(0.0, 1.0) * 2.0 - 1.0;
+            let from = self.order.map(|channel| pixel[channel]);
+            for ((v, from), gain) in pixel.iter_mut().zip(from).zip(self.gain) {
+                *v = ((from - 0.5) * gain + 0.5 + self.offset).clamp(0.0, 1.0) * 2.0 - 1.0;
             }
         }
     }
@@ -530,6 +552,23 @@ mod tests {
         assert!(same.iter().zip(&ramp).all(|(a, b)| (a - b).abs() < 1e-4));
     }
 
+    const VARIATION: Variation = Variation { pair_share: 0.5, channel_shuffle: 0.5 };
+
+    #[test]
+    fn shuffled_channels_are_the_same_channels() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut orders = BTreeSet::new();
+        for _ in 0..100 {
+            let colour = Colour { gain: [1.0; 3], offset: 0.0, ..Colour::random(&mut rng, 1.0) };
+            let mut rgb = [0.0, 0.25, 1.0];
+            colour.apply(&mut rgb);
+            orders.insert(rgb.map(|v| (v * 4.0) as i32));
+        }
+        assert_eq!(orders.len(), 6, "{orders:?}");
+        assert!(orders.iter().all(|order| BTreeSet::from(*order) == BTreeSet::from([-4, -2, 4])));
+        assert_eq!(Colour::random(&mut rng, 0.0).order, [0, 1, 2]);
+    }
+
     fn dataset() -> Dataset {
         let own = vec![Task { style: 0, target: 0 }, Task { style: 1, target: 1 }];
         let class = |index| Class { index, name: format!("{index}"), color: [0; 3], groups: vec![] };
@@ -552,7 +591,7 @@ mod tests {
     fn a_batch_is_a_function_of_seed_and_step() {
         let data = dataset();
         let batch = |seed, step| {
-            let batch = data.batch(seed, step, 4, 0.5, &Device::Cpu).unwrap();
+            let batch = data.batch(seed, step, 4, &VARIATION, &Device::Cpu).unwrap();
             [batch.style_rgb, batch.style_labels, batch.target_rgb, batch.target_labels]
                 .map(|t| t.flatten_all().unwrap().to_vec1::<f32>().unwrap())
         };
@@ -565,7 +604,7 @@ mod tests {
     fn a_pairs_style_has_a_window_of_its_own_and_the_targets_colours() {
         let data = dataset();
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let plans: Vec<_> = (0..200).map(|_| data.plan(&mut rng, 0.5)).collect();
+        let plans: Vec<_> = (0..200).map(|_| data.plan(&mut rng, &VARIATION)).collect();
         let paired: Vec<_> = plans.iter().filter(|plan| plan.task == data.pairs[0]).collect();
         assert!((60..140).contains(&paired.len()), "{}", paired.len());
         // Both may be the whole picture, of the same hand.

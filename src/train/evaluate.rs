@@ -47,11 +47,14 @@ fn render(network: &Network, batch: &Batch) -> Result<Tensor> {
 }
 
 /// Writes a PNG with a row for each of the first `rows` held-out reconstructions, then pairs: label map in palette colours,
-/// style picture, output, target.
+/// style picture, output, target. Writes nothing when nothing is held out.
 pub fn write_sheet(network: &Network, data: &Dataset, rows: usize, path: &Path) -> Result<()> {
     let side = network.config().resolution;
     let (own, paired) = data.held_len();
     let (own, paired) = (own.min(rows), paired.min(rows));
+    if own + paired == 0 {
+        return Ok(());
+    }
     let gap = 2;
     let mut sheet =
         image::RgbImage::from_pixel((4 * (side + gap)) as u32, ((own + paired) * (side + gap)) as u32, WHITE);

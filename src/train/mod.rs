@@ -16,7 +16,7 @@ mod run;
 mod state;
 mod trainer;
 
-pub use data::Dataset;
+pub use data::{Dataset, Variation};
 pub use init::MaskInit;
 pub use run::{Description, Ending, Event, RunOptions, run};
 pub use state::RunDir;

@@ -6,9 +6,22 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
 
 use super::trainer::{Recipe, Trainer};
 use crate::{Error, Result};
+
+/// Key of the state's [`Place`] in its header.
+const PLACE: &str = "place";
+
+/// Where in a run a state belongs.
+#[derive(Serialize, Deserialize)]
+struct Place {
+    /// Steps done.
+    step: usize,
+    /// [`Dataset::hash`](super::Dataset::hash) of the data.
+    data: String,
+}
 
 /// The files of a run.
 pub struct RunDir(PathBuf);
@@ -75,10 +88,11 @@ impl RunDir {
             .into_iter()
             .map(|(name, variable)| Ok((name, variable.as_detached_tensor().to_device(&Device::Cpu)?)))
             .collect::<Result<Vec<(String, Tensor)>>>()?;
-        let metadata = HashMap::from([
-            ("step".to_owned(), trainer.steps_done().to_string()),
-            ("data".to_owned(), data_hash.to_owned()),
-        ]);
+        // One key: several would be written in an order that changes from run to run.
+        let place = Place { step: trainer.steps_done(), data: data_hash.to_owned() };
+        let place =
+            serde_json::to_string(&place).map_err(|e| Error::format(&path, format!("its header: {e}")))?;
+        let metadata = HashMap::from([(PLACE.to_owned(), place)]);
         let bytes = safetensors::serialize(tensors.iter().map(|(name, t)| (name, t)), Some(metadata))
             .map_err(|e| Error::format(&path, e.to_string()))?;
         write_atomic(&path, &bytes)
@@ -98,10 +112,11 @@ impl RunDir {
         let damaged =
             |e: safetensors::SafeTensorError| Error::format(&path, format!("no training state: {e}"));
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
-        let metadata = header.metadata().clone().unwrap_or_default();
-        let step = metadata.get("step").and_then(|step| step.parse().ok());
-        let step = step.ok_or_else(|| Error::format(&path, "no training state: it does not say its step"))?;
-        if metadata.get("data").map(String::as_str) != Some(data_hash) {
+        let place = header.metadata().as_ref().and_then(|m| m.get(PLACE));
+        let place: Option<Place> = place.and_then(|json| serde_json::from_str(json).ok());
+        let Place { step, data } =
+            place.ok_or_else(|| Error::format(&path, "no training state: it does not say its step"))?;
+        if data != data_hash {
             return Err(Error::format(
                 &path,
                 "the training data is not what this run began with; restore it, or begin a new run in another folder",

@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
-use super::data::{Batch, Dataset};
+use super::data::{Batch, Dataset, Variation};
 use super::discriminator::Discriminator;
 use super::init::{MaskInit, Random};
 use super::losses::{self, Perceptual, SqueezeNet};
@@ -43,8 +43,8 @@ pub struct Recipe {
     /// Steps in all: the learning rates are constant for the first half, then fall linearly to zero.
     pub steps: usize,
     pub batch: usize,
-    /// Share of samples that are pairs, where there are any.
-    pub pair_share: f64,
+    #[serde(flatten)]
+    pub variation: Variation,
     pub seed: u64,
     pub weights: LossWeights,
     /// SqueezeNet's weights.
@@ -78,7 +78,7 @@ impl Recipe {
             network,
             steps: 100_000,
             batch: 2,
-            pair_share: 0.5,
+            variation: Variation { pair_share: 0.5, channel_shuffle: 0.0 },
             seed: 0,
             weights: LossWeights { gan: 1.0, features: 10.0, perceptual: 10.0, attention: 1.0, l1: 0.0 },
             perceptual: None,
@@ -106,7 +106,8 @@ impl Recipe {
         };
         range("steps", self.steps as f64, 1.0, 1e9)?;
         range("batch", self.batch as f64, 1.0, 4096.0)?;
-        range("pair share", self.pair_share, 0.0, 1.0)?;
+        range("pair share", self.variation.pair_share, 0.0, 1.0)?;
+        range("channel shuffle", self.variation.channel_shuffle, 0.0, 1.0)?;
         range("discriminator width", self.discriminator_width as f64, 1.0, 1024.0)?;
         let weights = &self.weights;
         for (name, value) in [
@@ -239,7 +240,7 @@ impl Trainer {
     /// [`Error::Diverged`] when a loss or a gradient is no finite number. The weights are then those before the step.
     pub fn step(&mut self, data: &Dataset) -> Result<Losses> {
         let recipe = &self.recipe;
-        let batch = data.batch(recipe.seed, self.step, recipe.batch, recipe.pair_share, &self.device)?;
+        let batch = data.batch(recipe.seed, self.step, recipe.batch, &recipe.variation, &self.device)?;
         let losses = self.train_on(&batch)?;
         self.step += 1;
         Ok(losses)

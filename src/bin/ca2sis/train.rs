@@ -46,6 +46,9 @@ pub struct Args {
     /// Share of samples that are pairs [default: 0.5].
     #[arg(long)]
     pair_share: Option<f64>,
+    /// Share of samples whose red, green and blue trade places, in style and target alike [default: 0].
+    #[arg(long)]
+    channel_shuffle: Option<f64>,
     #[arg(long)]
     seed: Option<u64>,
     /// SqueezeNet weights for the perceptual loss; without, it compares pixels at four sizes.
@@ -262,7 +265,8 @@ fn recipe(args: &Args) -> Result<Recipe> {
     put(&mut recipe.hold_out, &args.hold_out);
     put(&mut recipe.steps, &args.steps);
     put(&mut recipe.batch, &args.batch);
-    put(&mut recipe.pair_share, &args.pair_share);
+    put(&mut recipe.variation.pair_share, &args.pair_share);
+    put(&mut recipe.variation.channel_shuffle, &args.channel_shuffle);
     put(&mut recipe.seed, &args.seed);
     optional(&mut recipe.perceptual, &args.perceptual);
     put(&mut recipe.weights.gan, &args.gan);
