@@ -24,7 +24,7 @@ pub(crate) struct Panels {
 
 impl Panels {
     pub fn pack(level: Level, k: usize, n: usize, b: View) -> Self {
-        Self::pack_columns(level, k, n, b, |column| Some(column))
+        Self::pack_columns(level, k, n, b, Some)
     }
 
     /// Column `c` of the matrix is column `source(c)` of `b`, or zero.
