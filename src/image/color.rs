@@ -18,6 +18,9 @@ const SAME: f32 = 0.5 / 255.0;
 /// How far a colour may be from itself after a way there and back, in units of 1; beyond, the way was wrong.
 const ASTRAY: f32 = 0.02;
 
+/// Values nearer to 0 than this are 0: a tenth of a 16-bit step.
+const TINY: f32 = 1.5e-6;
+
 /// Pixels that are converted at once.
 const CHUNK: usize = 1 << 14;
 
@@ -67,8 +70,8 @@ impl Conversion {
 fn run(transform: &TransformF32Executor, from: &[f32], to: &mut [f32], channels: usize) -> Result<()> {
     let length = CHUNK * channels;
     from.par_chunks(length).zip(to.par_chunks_mut(length)).try_for_each(|(from, to)| {
-        // The powers of moxcms are not made for subnormal numbers: 1e-45 comes out as anything.
-        let from: Vec<f32> = from.iter().map(|v| if v.is_subnormal() { 0.0 } else { *v }).collect();
+        // The powers of moxcms are not made for tiny numbers: 1e-45 comes out as anything. None is as near to black as this.
+        let from: Vec<f32> = from.iter().map(|v| if v.abs() < TINY { 0.0 } else { *v }).collect();
         transform.transform(&from, to).map_err(|e| Error::invalid(format!("its ICC profile failed: {e}")))
     })
 }

@@ -109,7 +109,10 @@ fn measure(path: Option<&Path>, level: Level, runs: usize) -> Result<(serde_json
     let encode_ms = median(runs, || network.encode_style(&rgb, &onehot, Progress::NONE).map(drop))?;
     let encode_cpu_ms = cpu_ms().zip(cpu).map(|(now, before)| (now - before) / runs as f64);
     let mask_code = network.encode_mask(&onehot)?;
-    let mask_ms = median(runs, || Ok(network.encode_mask(&onehot).map(drop)?))?;
+    let mask_ms = median(runs, || {
+        network.encode_mask(&onehot)?;
+        Ok(())
+    })?;
     let style = style.squeeze(0)?;
     let fold_ms = median(runs, || network.prepare_at(&style, level).map(drop))?;
     let prepared = network.prepare_at(&style, level)?;
