@@ -6,30 +6,72 @@
 
 use std::sync::Arc;
 
-use moxcms::{ColorProfile, DataColorSpace, Layout, TransformF32Executor, TransformOptions};
+use moxcms::{ColorProfile, DataColorSpace, Layout, ToneReprCurve, TransformF32Executor, TransformOptions};
 use rayon::prelude::*;
 
-use super::{Picture, Samples};
+use super::{Picture, Samples, transfer};
 use crate::{Error, Result};
 
 /// Profiles whose colours are nowhere further from sRGB's than this, in units of 1, are sRGB: half an 8-bit step.
 const SAME: f32 = 0.5 / 255.0;
 
-/// How far a colour may be from itself after a way there and back, in units of 1; beyond, the way was wrong.
-const ASTRAY: f32 = 0.02;
-
-/// Values nearer to 0 than this are 0: a tenth of a 16-bit step.
-const TINY: f32 = 1.5e-6;
-
 /// Pixels that are converted at once.
 const CHUNK: usize = 1 << 14;
 
+/// One direction between a profile and sRGB's light, with colours that the goal does not have, and without.
+struct Way {
+    extended: Arc<TransformF32Executor>,
+    clipped: Arc<TransformF32Executor>,
+}
+
+impl Way {
+    fn new(
+        from: &ColorProfile,
+        to: &ColorProfile,
+        layout: Layout,
+    ) -> std::result::Result<Self, moxcms::CmsError> {
+        let way = |extended| {
+            let options = TransformOptions {
+                allow_extended_range_rgb_xyz: extended,
+                prefer_fixed_point: false,
+                ..TransformOptions::default()
+            };
+            from.create_transform_f32(layout, to, layout, options)
+        };
+        Ok(Self { extended: way(true)?, clipped: way(false)? })
+    }
+
+    /// `channels` values a pixel.
+    fn run(&self, from: &[f32], to: &mut [f32], channels: usize) -> Result<()> {
+        let length = CHUNK * channels;
+        from.par_chunks(length).zip(to.par_chunks_mut(length)).try_for_each(|(from, to)| {
+            let failed = |e| Error::invalid(format!("its ICC profile failed: {e}"));
+            self.extended.transform(from, to).map_err(failed)?;
+            // A profile's curve may give anything, up to 1e9 in either direction, for light just below 0, such as the rounding
+            // of a matrix leaves: such pixels go the clipped way. No profile makes a colour this much larger.
+            let wild = |(from, to): (&[f32], &[f32])| {
+                let largest = from.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+                !to.iter().all(|v| v.abs() <= 2.0 * largest + 0.1)
+            };
+            let pixels = from.chunks_exact(channels).zip(to.chunks_exact(channels));
+            let astray: Vec<usize> =
+                pixels.enumerate().filter(|&(_, pixel)| wild(pixel)).map(|(i, _)| i).collect();
+            let source: Vec<f32> =
+                astray.iter().flat_map(|i| &from[i * channels..][..channels]).copied().collect();
+            let mut clipped = vec![0.0; source.len()];
+            self.clipped.transform(&source, &mut clipped).map_err(failed)?;
+            for (i, pixel) in astray.into_iter().zip(clipped.chunks_exact(channels)) {
+                to[i * channels..][..channels].copy_from_slice(pixel);
+            }
+            Ok(())
+        })
+    }
+}
+
 /// The way from a profile to sRGB and back.
 struct Conversion {
-    to_srgb: Arc<TransformF32Executor>,
-    from_srgb: Arc<TransformF32Executor>,
-    /// The same within sRGB's colours alone.
-    from_srgb_clipped: Arc<TransformF32Executor>,
+    to_light: Way,
+    from_light: Way,
 }
 
 impl Conversion {
@@ -43,37 +85,32 @@ impl Conversion {
         if profile.color_space != space {
             return Ok(None);
         }
-        let mut srgb = ColorProfile::new_srgb();
+        // Beyond sRGB's colours there are others: they are numbers below 0 and above 1 for a while, not clipped. moxcms
+        // goes to sRGB's light; its curves are not for negative numbers, ours are.
+        let mut light = ColorProfile::new_gray_with_gamma(1.0);
+        // An empty table is no curve at all.
+        let curve = Some(ToneReprCurve::Lut(Vec::new()));
         if channels == 1 {
-            let curve = srgb.red_trc.clone();
-            srgb = ColorProfile::new_gray_with_gamma(2.2);
-            srgb.gray_trc = curve;
+            light.gray_trc = curve;
+        } else {
+            light = ColorProfile::new_srgb();
+            (light.red_trc, light.green_trc, light.blue_trc) = (curve.clone(), curve.clone(), curve);
+            // It says sRGB's curve once more, in other words.
+            light.cicp = None;
         }
-        // Beyond sRGB's colours there are others: they are numbers below 0 and above 1 for a while, not clipped.
-        let options = TransformOptions { allow_extended_range_rgb_xyz: true, ..TransformOptions::default() };
-        let to_srgb = profile.create_transform_f32(layout, &srgb, layout, options)?;
-        let from_srgb = srgb.create_transform_f32(layout, &profile, layout, options)?;
-        let from_srgb_clipped =
-            srgb.create_transform_f32(layout, &profile, layout, TransformOptions::default())?;
+        let to_light = Way::new(&profile, &light, layout)?;
+        let from_light = Way::new(&light, &profile, layout)?;
 
         let grid: Vec<f32> = match channels {
             1 => (0..=64).map(|v| v as f32 / 64.0).collect(),
             _ => (0..9 * 9 * 9).flat_map(|i| [i / 81, i / 9 % 9, i % 9].map(|v| v as f32 / 8.0)).collect(),
         };
         let mut converted = vec![0.0; grid.len()];
-        to_srgb.transform(&grid, &mut converted)?;
+        to_light.clipped.transform(&grid, &mut converted)?;
+        transfer::encode(&mut converted);
         let far = grid.iter().zip(&converted).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        Ok((far > SAME).then_some(Self { to_srgb, from_srgb, from_srgb_clipped }))
+        Ok((far > SAME).then_some(Self { to_light, from_light }))
     }
-}
-
-fn run(transform: &TransformF32Executor, from: &[f32], to: &mut [f32], channels: usize) -> Result<()> {
-    let length = CHUNK * channels;
-    from.par_chunks(length).zip(to.par_chunks_mut(length)).try_for_each(|(from, to)| {
-        // The powers of moxcms are not made for tiny numbers: 1e-45 comes out as anything. None is as near to black as this.
-        let from: Vec<f32> = from.iter().map(|v| if v.abs() < TINY { 0.0 } else { *v }).collect();
-        transform.transform(&from, to).map_err(|e| Error::invalid(format!("its ICC profile failed: {e}")))
-    })
 }
 
 /// The sRGB copy of a picture with another profile, and the way back.
@@ -108,7 +145,8 @@ impl Picture {
         let mut samples: Vec<f32> = (0..self.samples().len()).map(|i| self.samples().unit(i)).collect();
         let color: Vec<f32> = samples.chunks_exact(channels).flat_map(|p| p[..colors].to_vec()).collect();
         let mut converted = vec![0.0; color.len()];
-        run(&*conversion.to_srgb, &color, &mut converted, colors)?;
+        conversion.to_light.run(&color, &mut converted, colors)?;
+        transfer::encode(&mut converted);
         for (pixel, color) in samples.chunks_exact_mut(channels).zip(converted.chunks_exact(colors)) {
             pixel[..colors].copy_from_slice(color);
         }
@@ -145,21 +183,11 @@ impl InSrgb {
                 before[pixel.clone()].iter().zip(&after[pixel]).any(|(a, b)| a.to_bits() != b.to_bits())
             })
             .collect();
-        let color: Vec<f32> =
+        let mut color: Vec<f32> =
             changed.iter().flat_map(|&i| after[i * channels..i * channels + colors].to_vec()).collect();
         let mut converted = vec![0.0; color.len()];
-        run(&*self.conversion.from_srgb, &color, &mut converted, colors)?;
-        // A pure gamma of light just below 0 (a rounding of a matrix) comes out as anything. Whoever does not come back to
-        // where it was goes the clipped way.
-        let (mut clipped, mut check) = (vec![0.0; color.len()], vec![0.0; color.len()]);
-        run(&*self.conversion.from_srgb_clipped, &color, &mut clipped, colors)?;
-        run(&*self.conversion.to_srgb, &converted, &mut check, colors)?;
-        for start in (0..color.len()).step_by(colors) {
-            let pixel = start..start + colors;
-            if !pixel.clone().all(|i| (check[i] - color[i]).abs() <= ASTRAY) {
-                converted[pixel.clone()].copy_from_slice(&clipped[pixel]);
-            }
-        }
+        transfer::decode(&mut color);
+        self.conversion.from_light.run(&color, &mut converted, colors)?;
         let mut samples = original.samples().clone();
         for (&i, color) in changed.iter().zip(converted.chunks_exact(colors)) {
             for (k, &v) in color.iter().enumerate() {
@@ -233,8 +261,8 @@ mod tests {
                 let back = srgb.back(&original, &result).unwrap();
                 let step: f32 = match original.samples() {
                     Samples::U8(_) => 1.0 / 255.0,
-                    // moxcms takes floats as 14-bit values.
-                    _ => 1.0 / 16384.0,
+                    // moxcms follows a profile's curve back by a table of 4096 steps.
+                    _ => 1.0 / 4096.0,
                 };
                 for i in 0..original.samples().len() {
                     let (value, back) = (original.samples().unit(i), back.samples().unit(i));

@@ -24,8 +24,7 @@ const BLOCK: usize = 1 << 18;
 /// Where a result may differ from the content.
 pub(super) struct Coverage<'a> {
     pub mask: Option<View<'a>>,
-    /// Without a mask: the classes whose pixels, in either map, may differ, with those that touch them: what a lens or an
-    /// antialiased edge has mixed of two classes belongs to both.
+    /// Without a mask: the classes whose pixels, in either map, may differ.
     pub asked: Vec<bool>,
     pub labels: &'a LabelMap,
     pub target: &'a LabelMap,
@@ -37,22 +36,9 @@ impl Coverage<'_> {
         match &self.mask {
             Some(mask) => mask.row(y).read_gray(x, out),
             None => {
-                if self.asked.iter().all(|&a| a == self.asked[0]) {
-                    out.fill(f32::from(u8::from(self.asked[0])));
-                    return;
-                }
-                let (width, height) = (self.labels.width(), self.labels.height());
-                out.fill(0.0);
-                for y in y.saturating_sub(1)..(y + 2).min(height) {
-                    for row in [self.labels.row(y), self.target.row(y)] {
-                        let asked = |x: usize| self.asked[usize::from(row[x])];
-                        for (i, out) in out.iter_mut().enumerate() {
-                            let x = x + i;
-                            if asked(x.saturating_sub(1)) | asked(x) | asked((x + 1).min(width - 1)) {
-                                *out = 1.0;
-                            }
-                        }
-                    }
+                let of = |map: &LabelMap, i: usize| self.asked[usize::from(map.row(y)[x + i])];
+                for (i, out) in out.iter_mut().enumerate() {
+                    *out = f32::from(u8::from(of(self.labels, i) || of(self.target, i)));
                 }
             }
         }

@@ -97,7 +97,7 @@ pub struct Job<'a> {
     /// How the result is to be laid out instead, of the content's size; for the network method alone.
     pub target_labels: Option<&'a LabelMap>,
     /// Where the result may differ from the content, of its size: gray, 0 keeps and 1 changes. Its transfer means nothing.
-    /// Without one: the pixels of the asked classes and those that touch them, where edges mix.
+    /// Without one: the pixels of the asked classes.
     pub mask: Option<View<'a>>,
     pub method: Method<'a>,
     /// Classes to restyle, each with its strength in [0, 1]: 0 is its own style, 1 the reference's. None: all, at 1.
