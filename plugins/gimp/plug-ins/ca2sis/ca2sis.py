@@ -132,7 +132,7 @@ class CA2SIS(Gimp.PlugIn):
         return procedure
 
     def add_file(self, procedure, name, nick, blurb):
-        procedure.add_file_argument(name, nick, blurb, Gimp.FileChooserAction.OPEN, True, None, RW)
+        procedure.add_file_argument(name, nick, blurb, Gimp.FileChooserAction.ANY, True, None, RW)
 
     def add_choice(self, procedure, name, nick, blurb, entries):
         choice = Gimp.Choice.new()

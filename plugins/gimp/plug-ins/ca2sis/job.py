@@ -169,17 +169,18 @@ class Job:
         if self.style is None:
             self.style = source.style(model, progress)
         mask = pixels.Mask(layer).read()
-        self.mask = self.library_mask = None
+        self.mask = self.touched = self.library_mask = None
         if mask is not None:
-            self.library_mask = pixels.touched(mask)
-            if pixels.is_black(self.library_mask):
+            self.library_mask = self.touched = pixels.touched(mask)
+            if pixels.is_black(self.touched):
                 raise Trouble(_("The mask of {} is black wherever it may change. Paint white where to restyle, or remove the "
                                 "mask.").format(quoted(layer.get_name())))
             # A new layer keeps the mask, so that its pixels are the result before the mask; in place the library composites.
             self.mask = mask
             if self.in_place:
                 self.library_mask = mask
-        self.content = pixels.get(layer.get_buffer(), 0, 0, width, height, "R'G'B'A float")
+        self.format = pixels.color_format(layer)
+        self.content = pixels.get(layer.get_buffer(), 0, 0, width, height, self.format)
 
     def run(self, progress=None):
         settings = self.settings
@@ -232,7 +233,7 @@ class Job:
         _found, x, y = layer.get_offsets()
         new = Gimp.Layer.new(image, _("{} restyled").format(layer.get_name()), layer.get_width(), layer.get_height(),
                              layer.type(), 100.0, Gimp.LayerMode.NORMAL)
-        pixels.put(new.get_buffer(), self.content, "R'G'B'A float")
+        pixels.put(new.get_buffer(), self.content, self.format)
         self.content = None
         new.set_offsets(x, y)
         if self.mask is not None:
@@ -246,7 +247,11 @@ class Job:
 
     def write_in_place(self):
         layer, image = self.layer, self.image
-        pixels.put(layer.get_shadow_buffer(), self.content, "R'G'B'A float")
+        shadow = layer.get_shadow_buffer()
+        if self.touched:
+            # What is outside never leaves the form it is stored in.
+            pixels.copy(layer.get_buffer(), shadow, layer.get_width(), layer.get_height())
+        pixels.put(shadow, self.content, self.format, self.touched)
         self.content = None
         selected = None
         if not Gimp.Selection.is_empty(image):

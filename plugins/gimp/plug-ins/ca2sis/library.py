@@ -13,7 +13,7 @@ ABI_VERSION = 0
 
 OK, CANCELLED = 0, 7
 CONTINUE, CANCEL = 0, 1
-GRAY_U8, RGB_U8, RGBA_U8, GRAY_F32, RGBA_F32 = 17, 19, 20, 65, 68
+GRAY_U8, RGBA_U8, GRAY_F32, GRAY_ALPHA_F32, RGBA_F32 = 17, 20, 65, 66, 68
 LABEL_U8, LABEL_U16, LABEL_RGB_U8 = 1, 2, 4
 RESTYLE_STRENGTH, RESTYLE_MORPH = 1, 2
 NOTE_MISSING, NOTE_ABSENT, NOTE_UNSEEN = 1, 2, 4
@@ -110,14 +110,14 @@ FUNCTIONS = {
 class Pixels:
     """Pixels in memory of our own, rows from the top without gaps. `format` is a CA2_PIXEL_* or CA2_LABEL_* code."""
 
-    def __init__(self, data, width, height, format):
-        self.data, self.width, self.height, self.format = data, width, height, format
+    def __init__(self, data, width, height, format, linear=False):
+        self.data, self.width, self.height, self.format, self.linear = data, width, height, format, linear
 
     def address(self):
         return ctypes.addressof(c_ubyte.from_buffer(self.data))
 
     def image(self):
-        return ImageView(self.address(), self.width, self.height, self.format, 0, 0, 0)
+        return ImageView(self.address(), self.width, self.height, self.format, int(self.linear), 0, 0)
 
     def labels(self, pixel_stride=0):
         return LabelView(self.address(), self.width, self.height, self.format, 0, 0, pixel_stride)
@@ -170,7 +170,8 @@ class Library:
         if status == CANCELLED:
             raise Cancelled()
         if status != OK:
-            raise Trouble(self.last_error().decode("utf-8", "replace"))
+            text = self.last_error().decode("utf-8", "replace")
+            raise Trouble(text if text.endswith(".") else text + ".")
 
     def devices(self):
         """Name and reason of every device: (kind code, name, why it cannot be used or None)."""
@@ -197,7 +198,10 @@ class Model:
         self.library = library
         self.path = path
         context, handle = c_void_p(), c_void_p()
-        library.check(library.context_create(byref(ContextOptions(device=DEVICES[device])), byref(context)))
+        try:
+            library.check(library.context_create(byref(ContextOptions(device=DEVICES[device])), byref(context)))
+        except Trouble as trouble:
+            raise Trouble(_("This device cannot be used: {} Choose another under Device.").format(trouble)) from None
         try:
             if path is None:
                 library.check(library.model_open_default(context, byref(handle)))

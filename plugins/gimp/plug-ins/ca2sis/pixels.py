@@ -12,8 +12,9 @@ from gi.repository import Gegl, Gimp
 import library
 
 # Bytes of a pixel of the formats used here.
-SIZES = {"R'G'B'A float": 16, "R'G'B'A u8": 4, "R'G'B' u8": 3, "Y float": 4, "Y' u8": 1, "Y' u16": 2, "A u8": 1, "Y u8": 1}
-CODES = {"R'G'B'A float": library.RGBA_F32, "R'G'B'A u8": library.RGBA_U8, "Y float": library.GRAY_F32}
+SIZES = {"R'G'B'A float": 16, "RGBA float": 16, "Y'A float": 8, "YA float": 8, "R'G'B'A u8": 4, "R'G'B' u8": 3, "Y float": 4, "Y' u8": 1, "Y' u16": 2, "A u8": 1, "Y u8": 1}
+CODES = {"R'G'B'A float": library.RGBA_F32, "RGBA float": library.RGBA_F32,
+         "Y'A float": library.GRAY_ALPHA_F32, "YA float": library.GRAY_ALPHA_F32, "R'G'B'A u8": library.RGBA_U8, "Y float": library.GRAY_F32}
 
 
 NO_ABYSS = Gegl.AbyssPolicy.NONE
@@ -76,7 +77,16 @@ def get(buffer, x, y, width, height, format, scale=1.0):
     else:
         got = buffer.get(Gegl.Rectangle.new(x, y, width, height), scale, format, NO_ABYSS)
         data[:len(got)] = got
-    return library.Pixels(data, width, height, CODES.get(format))
+    return library.Pixels(data, width, height, CODES.get(format), format in ("RGBA float", "YA float"))
+
+
+def color_format(layer):
+    """The format in which a layer's pixels go to the library and come back with the same bits: gray or colour, display-encoded or
+    linear, as they are stored. (32-bit integers and doubles have more digits than its floats.)"""
+    precision = layer.get_image().get_precision().value_nick
+    linear = precision.endswith("linear") and not precision.endswith("non-linear")
+    gray = layer.is_gray()
+    return ("YA float" if gray else "RGBA float") if linear else "Y'A float" if gray else "R'G'B'A float"
 
 
 def get_stored(buffer, x, y, width, height):
@@ -92,15 +102,37 @@ def get_stored(buffer, x, y, width, height):
     return memoryview(bytes(stored)), b"as stored"
 
 
-def put(buffer, pixels, format):
-    """Writes pixels to a buffer of their size."""
-    if direct:
-        direct.put(direct.pointer(buffer), ctypes.byref(Rectangle(0, 0, pixels.width, pixels.height)), 0,
-                   direct.format(format), pixels.address(), 0)
+def put(buffer, pixels, format, where=None):
+    """Writes pixels to a buffer of their size; all of them, or where 8-bit pixels are not 0."""
+    width, height, size = pixels.width, pixels.height, SIZES[format]
+    if where is not None and direct:
+        pointer, format, start = direct.pointer(buffer), direct.format(format), pixels.address()
+        for y in range(height):
+            for left, right in spans(where.data, y * width, width):
+                direct.put(pointer, ctypes.byref(Rectangle(left, y, right - left, 1)), 0, format,
+                           start + (y * width + left) * size, 0)
+    elif direct:
+        direct.put(direct.pointer(buffer), ctypes.byref(Rectangle(0, 0, width, height)), 0, direct.format(format),
+                   pixels.address(), 0)
     else:
-        size = pixels.width * pixels.height * SIZES[format]
-        buffer.set(Gegl.Rectangle.new(0, 0, pixels.width, pixels.height), format, pixels.data[:size])
+        buffer.set(Gegl.Rectangle.new(0, 0, width, height), format, pixels.data[:width * height * size])
     buffer.flush()
+
+
+def spans(data, start, width):
+    """From and to of each run of 255 in a row of 0 and 255."""
+    at, end = start, start + width
+    while (at := data.find(b"\xff", at, end)) >= 0:
+        to = data.find(b"\0", at, end)
+        to = end if to < 0 else to
+        yield at - start, to - start
+        at = to
+
+
+def copy(buffer, to, width, height):
+    """Copies stored pixels, bit for bit."""
+    area = Gegl.Rectangle.new(0, 0, width, height)
+    buffer.copy(area, NO_ABYSS, to, area)
 
 
 def own(data, width, height, format):

@@ -110,7 +110,8 @@ class Layer:
 
     def extract(self, model, map, progress):
         width, height = self.layer.get_width(), self.layer.get_height()
-        picture = pixels.get(self.layer.get_buffer(), 0, 0, width, height, "R'G'B'A float")
+        picture = pixels.get(self.layer.get_buffer(), 0, 0, width, height,
+                             pixels.color_format(self.layer))
         try:
             return model.extract(picture, map.view(), progress)
         except Trouble:
@@ -140,13 +141,13 @@ class File:
                 item = labels.find(other, model) or other.get_layers()[0]
             else:
                 item = labels.find(image, model)
-            rest = [layer for layer in image.get_layers() if layer != item]
+            rest = [layer for layer in image.get_layers() if other or not labels.could_be(layer, model)]
             if not rest:
                 raise Trouble(_("{} has no picture beside its labels. Pick another reference.").format(self.path))
             layer = rest[0]
             if len(rest) > 1:
-                if item and not other:
-                    item.set_visible(False)
+                for each in image.get_layers():
+                    each.set_visible(each in rest and each.get_visible())
                 layer = image.merge_visible_layers(Gimp.MergeType.CLIP_TO_IMAGE)
             return Layer(layer, item).extract(model, labels_for(layer, item, model), progress)
         finally:
