@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Label maps: a layer in the classes' colours, a group of layers named after classes, or what the model finds itself."""
 
+import operator
 import re
 import sys
 
@@ -44,6 +45,19 @@ class Labels:
                 wide[channel::4] = data[channel::3]
             return memoryview(wide).cast("I")
         return data.cast({1: "B", 2: "H", 4: "I"}[self.step()])
+
+    def scaled(self, scale, size):
+        """The map at another size, by nearest."""
+        (width, height), step = self.size, self.step()
+        columns = [min(width - 1, int((x + 0.5) / scale)) for x in range(size[0])]
+        pick = operator.itemgetter(*columns) if len(columns) > 1 else lambda row: (row[columns[0]],)
+        out = bytearray(size[0] * size[1] * step)
+        data = memoryview(self.source.data)
+        for y in range(size[1]):
+            row = data[min(height - 1, int((y + 0.5) / scale)) * width * step:][:width * step]
+            for byte in range(step):
+                out[y * size[0] * step + byte:(y + 1) * size[0] * step:step] = bytes(pick(row[byte::step].tobytes()))
+        return Labels(pixels.own(out, *size, None), self.source.format, self.pixel_stride)
 
     def class_of(self, value, model):
         """The class of one of values(), its nearest class, and how far off that is."""
