@@ -222,6 +222,18 @@
 #define CA2_RESTYLE_MORPH 2
 
 /**
+ * `method`: the network, in the looks of the style's codes.
+ */
+#define CA2_METHOD_NETWORK 0
+
+/**
+ * `method`: without the network, each class's mean and covariance of colour moved to the reference's, which every style
+ * carries. Quick, and true to colour where the network does not know the picture; it moves no light and draws no shapes, so
+ * `target_labels` are CA2_INVALID_ARGUMENT.
+ */
+#define CA2_METHOD_STATISTICS 1
+
+/**
  * In `notes`: to be restyled, but the style lacks the class: it kept its own look.
  */
 #define CA2_NOTE_MISSING 1
@@ -253,7 +265,8 @@ typedef struct ca2_context ca2_context;
 typedef struct ca2_model ca2_model;
 
 /**
- * How each class of a reference picture looks, as a model codes it: one row of floats a class.
+ * How each class of a reference picture looks: as a model codes it, one row of floats a class, and the mean and covariance of
+ * its colours, for CA2_METHOD_STATISTICS.
  *
  * Immutable and atomically counted; used from any thread, with any model of the same fingerprint. It keeps the model that
  * it was made with alive.
@@ -578,9 +591,9 @@ typedef struct ca2_restyle_options {
      */
     float morph;
     /**
-     * Always 0.
+     * CA2_METHOD_*: where the change comes from. All else may stay as it is.
      */
-    uint32_t reserved;
+    uint32_t method;
     /**
      * Told how far it is; may be NULL. So that the output stays untouched however late it stops the work, the result is then
      * made beside it, at the cost of as many bytes as its pixels.
@@ -1008,7 +1021,9 @@ ca2_status ca2_style_extract(const struct ca2_model *model,
  *
  * `styles` points to `style_count` styles, at least 1. `weights` is NULL to weigh all alike, else `style_count` rows of
  * class_count floats, 0 and above: row s, column c is the weight of class c in style s. A style that lacks a class does not
- * count for it; a class that all lack or that has no weight is absent from the mix. The mix keeps the first style's model.
+ * count for it; a class that all lack or that has no weight is absent from the mix. Codes are averaged; the colours, for
+ * CA2_METHOD_STATISTICS, become the Wasserstein barycentre of the styles' normal distributions, which lies between them and is
+ * no more spread than they are. The mix keeps the first style's model.
  * Any thread, any time; never blocks. `*out` is NULL on failure. Errors: CA2_INVALID_ARGUMENT. Since 0.1.
  *
  * # Safety
@@ -1108,7 +1123,8 @@ struct ca2_style *ca2_style_retain(struct ca2_style *style);
 void ca2_style_release(struct ca2_style *style);
 
 /**
- * Restyles a picture: `content`, under its label map `labels`, in the looks of `style`, written to `output`.
+ * Restyles a picture: `content`, under its label map `labels`, in the looks of `style`, written to `output`. `method` in the
+ * options says how: by the network, or by the style's colour statistics alone.
  *
  * `output` has the content's size, format and transfer. Where nothing is to change, and in alpha, its samples are the
  * content's bit for bit; infinite and undefined samples stay too. It may be the content itself, exactly (changed in place, at

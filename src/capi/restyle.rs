@@ -10,6 +10,7 @@ use super::model::ca2_model;
 use super::status::ca2_status;
 use super::style::ca2_style;
 use crate::image::{LabelMap, View, ViewMut};
+use crate::nn::Network;
 use crate::restyle::{Job, Method, Options, Report, plan, restyle};
 use crate::style::Style;
 use crate::{Error, Result};
@@ -18,6 +19,13 @@ use crate::{Error, Result};
 pub const CA2_RESTYLE_STRENGTH: u64 = 1;
 /// `morph` counts.
 pub const CA2_RESTYLE_MORPH: u64 = 2;
+
+/// `method`: the network, in the looks of the style's codes.
+pub const CA2_METHOD_NETWORK: u32 = 0;
+/// `method`: without the network, each class's mean and covariance of colour moved to the reference's, which every style
+/// carries. Quick, and true to colour where the network does not know the picture; it moves no light and draws no shapes, so
+/// `target_labels` are CA2_INVALID_ARGUMENT.
+pub const CA2_METHOD_STATISTICS: u32 = 1;
 
 /// A class to restyle.
 #[repr(C)]
@@ -55,8 +63,8 @@ pub struct ca2_restyle_options {
     pub coupling: f32,
     /// With `target_labels`, how far the layout goes from `labels` to them, 0 to 1. Counts with CA2_RESTYLE_MORPH, else 1.
     pub morph: f32,
-    /// Always 0.
-    pub reserved: u32,
+    /// CA2_METHOD_*: where the change comes from. All else may stay as it is.
+    pub method: u32,
     /// Told how far it is; may be NULL. So that the output stays untouched however late it stops the work, the result is then
     /// made beside it, at the cost of as many bytes as its pixels.
     pub progress: ca2_progress_fn,
@@ -148,8 +156,11 @@ unsafe fn read(
                 options.fields
             )));
         }
-        if options.reserved != 0 {
-            return Err(Error::unsupported(format!("options: reserved is {}, not 0", options.reserved)));
+        if !matches!(options.method, CA2_METHOD_NETWORK | CA2_METHOD_STATISTICS) {
+            return Err(Error::unsupported(format!(
+                "options: method is {}, which is no CA2_METHOD_*",
+                options.method
+            )));
         }
         let settings = Options {
             strength: counted(options.fields, CA2_RESTYLE_STRENGTH, options.strength, "strength", 1.0)?,
@@ -184,6 +195,14 @@ unsafe fn read(
     }
 }
 
+/// `method` of checked options.
+fn method<'a>(code: u32, network: &'a Network, style: &'a Style) -> Method<'a> {
+    match code {
+        CA2_METHOD_STATISTICS => Method::Statistics(style.statistics()),
+        _ => Method::Network { network, style },
+    }
+}
+
 impl Read {
     fn mask(&self) -> Result<Option<View<'_>>> {
         self.mask.as_ref().map(Input::pixels).transpose()
@@ -202,7 +221,7 @@ impl Read {
     /// Bytes beyond the arguments and the model: the job's, the copies of label maps, and the result where it is made beside
     /// the output.
     fn needed(&self, model: &ca2_model, style: &Style, beside: bool) -> Result<u64> {
-        let method = Method::Network { network: model.loaded.network(), style };
+        let method = method(self.options.method, model.loaded.network(), style);
         let job = plan(&self.job(self.content.pixels()?, self.mask()?, method));
         let layout = self.content.layout();
         let pixels = (layout.width * layout.height) as u64;
@@ -212,7 +231,8 @@ impl Read {
     }
 }
 
-/// Restyles a picture: `content`, under its label map `labels`, in the looks of `style`, written to `output`.
+/// Restyles a picture: `content`, under its label map `labels`, in the looks of `style`, written to `output`. `method` in the
+/// options says how: by the network, or by the style's colour statistics alone.
 ///
 /// `output` has the content's size, format and transfer. Where nothing is to change, and in alpha, its samples are the
 /// content's bit for bit; infinite and undefined samples stay too. It may be the content itself, exactly (changed in place, at
@@ -257,13 +277,13 @@ pub unsafe extern "C" fn ca2_restyle(
             if let Some(limit) = loaded.context().memory_limit().filter(|&limit| needed > limit) {
                 return Err(Error::MemoryLimit { needed, limit });
             }
-            let method = Method::Network { network: loaded.network(), style };
-            let job = read.job(read.content.pixels()?, read.mask()?, method);
+            let code = read.options.method;
+            let job = read.job(read.content.pixels()?, read.mask()?, method(code, loaded.network(), style));
             let run = |out: &mut ViewMut| {
                 observed(progress, read.options.progress_data, |observer| {
                     loaded.run("restyle", observer, |network, progress| {
                         let style = style.to_device(network.device())?;
-                        let method = Method::Network { network, style: &style };
+                        let method = method(code, network, &style);
                         restyle(&Job { method, ..job }, out, progress)
                     })
                 })

@@ -13,7 +13,8 @@ use crate::context::LoadedModel;
 use crate::style::Style;
 use crate::{Error, Result};
 
-/// How each class of a reference picture looks, as a model codes it: one row of floats a class.
+/// How each class of a reference picture looks: as a model codes it, one row of floats a class, and the mean and covariance of
+/// its colours, for CA2_METHOD_STATISTICS.
 ///
 /// Immutable and atomically counted; used from any thread, with any model of the same fingerprint. It keeps the model that
 /// it was made with alive.
@@ -101,7 +102,9 @@ pub unsafe extern "C" fn ca2_style_extract(
 ///
 /// `styles` points to `style_count` styles, at least 1. `weights` is NULL to weigh all alike, else `style_count` rows of
 /// class_count floats, 0 and above: row s, column c is the weight of class c in style s. A style that lacks a class does not
-/// count for it; a class that all lack or that has no weight is absent from the mix. The mix keeps the first style's model.
+/// count for it; a class that all lack or that has no weight is absent from the mix. Codes are averaged; the colours, for
+/// CA2_METHOD_STATISTICS, become the Wasserstein barycentre of the styles' normal distributions, which lies between them and is
+/// no more spread than they are. The mix keeps the first style's model.
 /// Any thread, any time; never blocks. `*out` is NULL on failure. Errors: CA2_INVALID_ARGUMENT. Since 0.1.
 ///
 /// # Safety

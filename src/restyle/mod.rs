@@ -27,6 +27,7 @@ pub use confidence::Confidence;
 use grid::{Grid, Sample};
 use regions::Regions;
 use shape::Shape;
+pub(crate) use statistics::Moments;
 pub use statistics::Statistics;
 pub(crate) use window::{Bounds, Window};
 
@@ -35,7 +36,8 @@ pub(crate) use window::{Bounds, Window};
 pub enum Method<'a> {
     /// The network, and the style of a reference, or of a mix of several.
     Network { network: &'a Network, style: &'a Style },
-    /// The colours of a reference's classes alone; needs no model.
+    /// The colours of a reference's classes alone, without the network: every [`Style`] has them too
+    /// ([`Style::statistics`]), so that a style is all that either method needs.
     Statistics(&'a Statistics),
 }
 

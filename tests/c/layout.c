@@ -56,6 +56,7 @@ AT(ca2_restyle_options, class_count, 40);
 AT(ca2_restyle_options, strength, 48);
 AT(ca2_restyle_options, coupling, 52);
 AT(ca2_restyle_options, morph, 56);
+AT(ca2_restyle_options, method, 60);
 AT(ca2_restyle_options, progress, 64);
 SIZE(ca2_restyle_report, 296);
 AT(ca2_restyle_report, unseen_count, 16);

@@ -298,6 +298,18 @@ static void codes(void) {
     job.morph = 0.5f; /* without its bit */
     EXPECT(CA2_INVALID_ARGUMENT, restyle(&job));
     job.morph = 0.0f;
+    const uint32_t strange_methods[] = {2, UINT32_MAX};
+    for (size_t i = 0; i < 2; i++) {
+        job.method = strange_methods[i];
+        EXPECT(CA2_UNSUPPORTED, restyle(&job));
+        SAYS("method");
+    }
+    job.method = CA2_METHOD_STATISTICS;
+    job.target_labels = &map; /* statistics draw no shapes */
+    EXPECT(CA2_INVALID_ARGUMENT, restyle(&job));
+    SAYS("target labels");
+    job.target_labels = NULL;
+    job.method = CA2_METHOD_NETWORK;
     uint64_t needed = 7;
     EXPECT(CA2_UNSUPPORTED, ca2_restyle_plan(model, &content, &map, style, &job, 2, &needed));
     CHECK(needed == 7);
@@ -980,6 +992,71 @@ static void information(void) {
     reset();
 }
 
+/* The statistics method needs nothing but the style, also one that was saved, opened and mixed. */
+static void statistics(void) {
+    static uint8_t by_network[N * 3], by_statistics[N * 3];
+    ca2_restyle_options options = CA2_RESTYLE_OPTIONS_INIT;
+    EXPECT(CA2_OK, restyle(&options));
+    memcpy(by_network, out, sizeof out);
+    options.method = CA2_METHOD_STATISTICS;
+    EXPECT(CA2_OK, restyle(&options));
+    memcpy(by_statistics, out, sizeof out);
+    CHECK(memcmp(by_network, by_statistics, sizeof out) != 0);
+    /* The reference is pure green, and so is the result of strength 1, but for what is kept of the content's grain. */
+    long sum[3] = {0, 0, 0};
+    for (int i = 0; i < N * 3; i++) sum[i % 3] += out[i];
+    CHECK(sum[1] > 200 * N && sum[0] < 60 * N && sum[2] < 60 * N);
+
+    /* Nothing but the content is changed where it was not asked for. */
+    const ca2_class_strength sea = {2, 1.0f};
+    options.classes = &sea;
+    options.class_count = 1;
+    ca2_restyle_report report = CA2_RESTYLE_REPORT_INIT;
+    reset();
+    EXPECT(CA2_OK, ca2_restyle(model, &content, &map, style, &options, &output, &report));
+    int kept = 1, changed = 0;
+    for (int i = 0; i < N; i++) {
+        const int same = memcmp(out + i * 3, pixels + i * 3, 3) == 0;
+        kept &= labels[i] == 2 || same;
+        changed |= !same;
+    }
+    CHECK(kept && changed && report.missing_count == 0);
+    options.class_count = 0;
+    options.classes = NULL;
+
+    size_t size = 0;
+    EXPECT(CA2_OK, ca2_style_save_memory(style, NULL, &size));
+    uint8_t *bytes = malloc(size);
+    if (bytes == NULL) abort();
+    EXPECT(CA2_OK, ca2_style_save_memory(style, bytes, &size));
+    ca2_style *opened = NULL, *mixed = NULL;
+    EXPECT(CA2_OK, ca2_style_open_memory(model, bytes, size, &opened));
+    EXPECT(CA2_OK, ca2_restyle(model, &content, &map, opened, &options, &output, NULL));
+    CHECK(memcmp(out, by_statistics, sizeof out) == 0);
+    const ca2_style *both[] = {style, opened};
+    const float first_alone[] = {1.0f, 1.0f, 1.0f, 0.0f, 0.0f, 0.0f};
+    EXPECT(CA2_OK, ca2_style_mix(both, 2, first_alone, &mixed));
+    EXPECT(CA2_OK, ca2_restyle(model, &content, &map, mixed, &options, &output, NULL));
+    CHECK(memcmp(out, by_statistics, sizeof out) == 0);
+    ca2_style_release(mixed);
+    ca2_style_release(opened);
+    free(bytes);
+
+    /* It needs less memory than the network does, and stops like it. */
+    uint64_t without = 0, with = 0;
+    EXPECT(CA2_OK, ca2_restyle_plan(model, &content, &map, style, &options, 0, &without));
+    options.method = CA2_METHOD_NETWORK;
+    EXPECT(CA2_OK, ca2_restyle_plan(model, &content, &map, style, &options, 0, &with));
+    CHECK(without < with);
+    options.method = CA2_METHOD_STATISTICS;
+    reset();
+    struct watch w = watching(0.5f);
+    options.progress = watch_progress;
+    options.progress_data = &w;
+    EXPECT(CA2_CANCELLED, restyle(&options));
+    CHECK(w.stopped && w.calls_after == 0 && untouched());
+}
+
 /* A limit is planned before anything runs: what the plan says is enough, a byte less is not. */
 static void memory(void) {
     uint64_t needed = 0, in_place = 0;
@@ -1059,6 +1136,7 @@ int main(int count, char **arguments) {
         styles(arguments[3], strange);
         synthesis(strange);
         information();
+        statistics();
         memory();
     }
     ca2_context_release(context);

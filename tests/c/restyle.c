@@ -1,9 +1,9 @@
 /* Restyles a picture: the whole job in C99.
  *
- *   restyle CONTENT.pam LABELS.pam REFERENCE.pam REFERENCE_LABELS.pam OUT.pam [MODEL.safetensors [CLASS ...]]
+ *   restyle [--statistics] CONTENT.pam LABELS.pam REFERENCE.pam REFERENCE_LABELS.pam OUT.pam [MODEL.safetensors [CLASS ...]]
  *
  * Label maps are gray PAM files whose values are class indices. Without a model file ("" is none too) the library's own is
- * used; without classes all are restyled.
+ * used; without classes all are restyled. --statistics moves the colours of classes without the network.
  *
  *   cc -std=c99 restyle.c $(pkg-config --cflags --libs ca2sis) -o restyle */
 #include <ca2sis.h>
@@ -63,8 +63,13 @@ static ca2_label_view labels_of(const pam *image) {
 }
 
 int main(int count, char **arguments) {
+    uint32_t method = CA2_METHOD_NETWORK;
+    if (count > 1 && strcmp(arguments[1], "--statistics") == 0) {
+        method = CA2_METHOD_STATISTICS;
+        arguments++, count--;
+    }
     if (count < 6) {
-        fputs("restyle CONTENT.pam LABELS.pam REFERENCE.pam REFERENCE_LABELS.pam OUT.pam [MODEL [CLASS ...]]\n", stderr);
+        fputs("restyle [--statistics] CONTENT.pam LABELS.pam REFERENCE.pam REFERENCE_LABELS.pam OUT.pam [MODEL [CLASS ...]]\n", stderr);
         return 2;
     }
     int result = 1, last = -1;
@@ -117,6 +122,7 @@ int main(int count, char **arguments) {
     ca2_restyle_options options = CA2_RESTYLE_OPTIONS_INIT;
     options.classes = classes;
     options.class_count = class_count;
+    options.method = method;
     options.progress = show_progress;
     options.progress_data = &last;
     ca2_restyle_report report = CA2_RESTYLE_REPORT_INIT;

@@ -88,6 +88,8 @@ int main(int count, char **arguments) {
     uint64_t needed = 0;
     CHECK(ca2_restyle_plan(model, &content, &map, opened, &options, 0, &needed) == CA2_OK && needed > 0);
     CHECK(ca2_restyle(model, &content, &map, opened, &options, &output, &report) == CA2_OK);
+    options.method = CA2_METHOD_STATISTICS;
+    CHECK(ca2_restyle(model, &content, &map, mixed, &options, &output, &report) == CA2_OK);
     ca2_synthesize_options synthesize = CA2_SYNTHESIZE_OPTIONS_INIT;
     synthesize.target_labels = &map;
     synthesize.morph = 0.5f;
