@@ -5,9 +5,9 @@ mod file;
 use candle_core::Tensor;
 
 use crate::image::{LabelMap, RgbImage, View};
-use crate::nn::Network;
+use crate::nn::{Config, Network};
 use crate::progress::Progress;
-use crate::restyle::{Statistics, Window};
+use crate::restyle::{Statistics, Window, network_bytes, sampling_bytes, statistics_bytes};
 use crate::{Error, Result};
 
 pub use file::STYLE_FORMAT;
@@ -51,6 +51,14 @@ impl Style {
         let window = Window::whole(picture.width(), picture.height());
         let (style, _) = Self::of_window(network, &picture, labels, &window, progress)?;
         Ok(Self { statistics: Statistics::extract(picture, labels, network.config().classes)?, ..style })
+    }
+
+    /// Bytes that [`extract`](Self::extract) allocates at most for a picture of this size, beside it, its labels and the model:
+    /// an estimate from above.
+    pub fn plan(config: &Config, width: usize, height: usize) -> u64 {
+        network_bytes(config)
+            + sampling_bytes(width, height, config.resolution)
+            + statistics_bytes(width, height)
     }
 
     /// The style of a part of a picture, without statistics; sizes and classes have been checked.

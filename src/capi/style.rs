@@ -6,7 +6,7 @@ use std::ptr;
 use super::callback::{ca2_progress_fn, observed};
 use super::guard::guard;
 use super::handle::{self, Handle, Sized1, array, out_handle, out_value, read_options};
-use super::image::{Input, ca2_image_view, ca2_label_view, labels};
+use super::image::{Input, ca2_image_view, ca2_label_view, label_bytes, label_size, labels};
 use super::model::{beyond, ca2_model};
 use super::status::ca2_status;
 use crate::context::LoadedModel;
@@ -87,12 +87,53 @@ pub unsafe extern "C" fn ca2_style_extract(
             let loaded = &model.loaded;
             loaded.context().check_not_in_callback()?;
             let reference = Input::new(reference, "reference")?;
+            loaded.check_memory(extract_needed(model, &reference, labels)?)?;
             let labels = self::labels(labels, "labels", loaded.model())?;
             let pixels = reference.pixels()?;
             let style = observed(options.progress, options.progress_data, |observer| {
                 loaded.extract(pixels, &labels, observer)
             })?;
             ca2_style { model: loaded.clone(), style }.give(out);
+            Ok(())
+        }
+    })
+}
+
+/// Bytes beyond the arguments and the model: the work's, and the copy of the label map.
+///
+/// # Safety
+/// `labels` is NULL or a view.
+unsafe fn extract_needed(model: &ca2_model, reference: &Input, labels: *const ca2_label_view) -> Result<u64> {
+    let layout = reference.layout();
+    // SAFETY: as the caller says.
+    let labels = unsafe { label_size(labels, "labels")? };
+    Ok(Style::plan(model.loaded.config(), layout.width, layout.height) + label_bytes(labels))
+}
+
+/// How many bytes ca2_style_extract() with the same arguments would need at most beyond them and the model, in `*needed`: an
+/// estimate from above. It returns CA2_MEMORY_LIMIT when that is more than the context's memory_limit.
+///
+/// Pixels are not looked at. Any thread, any time; never blocks. Errors: CA2_INVALID_ARGUMENT, CA2_UNSUPPORTED; `*needed` is
+/// untouched then. Since 0.1.
+///
+/// # Safety
+/// Pointers are NULL or what their types say.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn ca2_style_extract_plan(
+    model: *const ca2_model,
+    reference: *const ca2_image_view,
+    labels: *const ca2_label_view,
+    options: *const ca2_extract_options,
+    needed: *mut u64,
+) -> ca2_status {
+    guard(|| {
+        // SAFETY: as this function's documentation asks, in this whole body.
+        unsafe {
+            let model = ca2_model::borrow(model, "model")?;
+            let needed = out_value(needed, "needed")?;
+            read_options(options, "options")?;
+            *needed = extract_needed(model, &Input::new(reference, "reference")?, labels)?;
             Ok(())
         }
     })

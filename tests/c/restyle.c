@@ -123,18 +123,16 @@ int main(int count, char **arguments) {
     options.classes = classes;
     options.class_count = class_count;
     options.method = method;
+    options.confidence = 1;
     options.progress = show_progress;
     options.progress_data = &last;
     ca2_restyle_report report = CA2_RESTYLE_REPORT_INIT;
     TRY(ca2_restyle(model, &content_view, &labels_view, style, &options, &output_view, &report));
 
-    for (uint32_t i = 0; report.missing_count > 0 && i < 255; i++) {
-        if (report.notes[i] & CA2_NOTE_MISSING) {
-            ca2_class_info info = CA2_CLASS_INFO_INIT;
-            TRY(ca2_model_get_class(model, i, &info));
-            printf("%s keeps its own look: the reference shows none\n", info.name);
-        }
-    }
+    /* What a person should know: classes that the reference lacks, a picture that the network does not know well ... */
+    if (report.advice[0] != '\0') printf("%s\n", report.advice);
+    printf("%llu pixels left alone, %llu of them changed all the same\n", (unsigned long long)report.untouched_pixels,
+           (unsigned long long)report.untouched_differing);
     if (pam_write(arguments[5], &output) != 0) goto done;
     printf("%s\n", arguments[5]);
     result = 0;
