@@ -24,6 +24,7 @@ pub mod error;
 pub mod eval;
 pub mod image;
 pub mod kernels;
+pub mod label;
 pub mod model;
 pub mod nn;
 pub mod progress;

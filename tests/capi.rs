@@ -119,6 +119,7 @@ fn tiny(classes: usize, mapping: bool) -> Config {
         mask_size: 8,
         base_size: 8,
         exclude_background: false,
+        labeler: None,
         mapping: mapping.then_some(Mapping { latent: 4, width: 8 }),
         stages: vec![stage(false, true), stage(true, false)],
     }

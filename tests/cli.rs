@@ -35,6 +35,7 @@ fn config() -> Config {
         base_size: 8,
         exclude_background: false,
         mapping: None,
+        labeler: None,
         stages: vec![stage(8, 8, false, true), stage(8, 4, true, false)],
     }
 }

@@ -71,6 +71,7 @@ fn write_model(path: &Path) {
         base_size: 8,
         exclude_background: false,
         mapping: None,
+        labeler: None,
         stages: vec![stage(false, true), stage(true, false)],
     };
     let mut i = 0.0;

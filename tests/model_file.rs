@@ -35,6 +35,7 @@ fn config() -> Config {
         base_size: 4,
         exclude_background: true,
         mapping: Some(Mapping { latent: 2, width: 2 }),
+        labeler: None,
         stages: vec![stage(false, true), stage(true, false)],
     }
 }

@@ -32,6 +32,7 @@ fn config(classes: usize) -> Config {
         mask_size: 24,
         base_size: 12,
         mapping: None,
+        labeler: None,
         stages: vec![
             stage(24, 16, false, 4, 16, true),
             stage(16, 8, true, 4, 12, false),

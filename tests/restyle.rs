@@ -40,6 +40,7 @@ fn network() -> Network {
         base_size: 8,
         exclude_background: false,
         mapping: None,
+        labeler: None,
         stages: vec![stage(false), stage(true), stage(true)],
     };
     let mut seed = 0u32;

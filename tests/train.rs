@@ -4,9 +4,14 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ca2sis::image::{LabelMap, Picture, Samples};
+use ca2sis::label::label;
 use ca2sis::model::Model;
-use ca2sis::nn::{Config, Stage};
-use ca2sis::train::{Dataset, Description, Ending, Event, LossWeights, Recipe, RunDir, RunOptions, run};
+use ca2sis::nn::{Config, LabelerSizes, Stage};
+use ca2sis::progress::Progress;
+use ca2sis::train::{
+    Dataset, Description, Ending, Event, LossWeights, Part, Recipe, RunDir, RunOptions, run,
+};
 use ca2sis::{Error, Result};
 use candle_core::Device;
 
@@ -32,6 +37,7 @@ fn tiny() -> Config {
         base_size: 8,
         exclude_background: false,
         mapping: None,
+        labeler: None,
         stages: vec![stage(8, 8, false, true), stage(8, 4, true, false)],
     }
 }
@@ -337,4 +343,114 @@ fn faults_in_the_data_are_named() {
     assert!(error.contains("LAYOUT_LOOK"), "{error}");
     let error = fault(&|root| fs::remove_file(root.join("classes.json")).unwrap());
     assert!(error.contains("classes.json"), "{error}");
+}
+
+/// A model of one step, to train a labeler for.
+fn model_without_labeler(root: &Path) -> std::path::PathBuf {
+    let out = root.join("generator");
+    train(&Recipe { steps: 1, ..recipe(root) }, &out).unwrap();
+    out.join("model.safetensors")
+}
+
+fn labeler_recipe(root: &Path, init: &Path) -> Recipe {
+    let labeler = Some(LabelerSizes { widths: vec![8, 16, 16] });
+    Recipe {
+        part: Part::Labeler,
+        network: Config { labeler, ..tiny() },
+        init: Some(init.to_owned()),
+        generator_rate: 1e-2,
+        beta1: 0.9,
+        beta2: 0.99,
+        ema: 0.9,
+        steps: 150,
+        batch: 4,
+        ..recipe(root)
+    }
+}
+
+#[test]
+fn a_labeler_learns_and_leaves_the_rest_of_its_model_as_it_was() {
+    let root = tempfile::tempdir().unwrap();
+    write_data(root.path());
+    let init = model_without_labeler(root.path());
+    let out = root.path().join("labeler");
+    let mut figures = None;
+    let recipe = labeler_recipe(root.path(), &init);
+    run(recipe, &options(&out), &Device::Cpu, &AtomicBool::new(false), &mut |event| {
+        if let Event::HeldLabels { figures: found, .. } = event {
+            figures = found;
+        }
+    })
+    .unwrap();
+    // The picture held out has colours never seen: it is counted, not expected to be right.
+    assert_eq!(figures.unwrap().pictures, 1);
+
+    let path = RunDir::new(&out).model();
+    let model = Model::open(&path).unwrap();
+    assert_eq!(model.metadata().name, Model::open(&init).unwrap().metadata().name);
+    let [before, after] = [&init, &path].map(|p| candle_core::safetensors::load(p, &Device::Cpu).unwrap());
+    for (name, tensor) in &before {
+        let values = |t: &candle_core::Tensor| t.flatten_all().unwrap().to_vec1::<half::f16>().unwrap();
+        assert_eq!(values(tensor), values(&after[name]), "{name}");
+    }
+    assert!(after.keys().filter(|name| !before.contains_key(*name)).all(|name| name.starts_with("labeler.")));
+
+    // At full resolution, of any size.
+    let network = model.network(&Device::Cpu).unwrap();
+    write_picture(&root.path().join("large"), 1, 1, 96);
+    let picture = Picture::read(root.path().join("large/images/01_01.png")).unwrap();
+    let truth = LabelMap::read(root.path().join("large/labels/01_01.png"), model.classes()).unwrap();
+    let found = label(&network, &picture.view(), Progress::NONE).unwrap();
+    let right = truth.indices().iter().zip(found.labels.indices()).filter(|(a, b)| a == b).count();
+    assert!(right * 10 > truth.indices().len() * 9, "{right} of {}", truth.indices().len());
+    assert!((0.5..=1.0).contains(&found.confidence), "{}", found.confidence);
+}
+
+#[test]
+fn a_labelers_run_that_was_stopped_goes_on_bit_for_bit() {
+    let root = tempfile::tempdir().unwrap();
+    write_data(root.path());
+    let init = model_without_labeler(root.path());
+    let recipe = Recipe { steps: 6, ..labeler_recipe(root.path(), &init) };
+    let (whole, parts) = (root.path().join("whole"), root.path().join("parts"));
+    assert_eq!(train(&recipe, &whole).unwrap(), Ending::Finished);
+    assert_eq!(train_until(&recipe, &parts, 2).unwrap(), Ending::Stopped);
+    assert_eq!(train(&recipe, &parts).unwrap(), Ending::Finished);
+    for file in ["state.safetensors", "model.safetensors"] {
+        assert!(fs::read(whole.join(file)).unwrap() == fs::read(parts.join(file)).unwrap(), "{file} differs");
+    }
+}
+
+#[test]
+fn training_the_generator_on_keeps_the_models_labeler() {
+    let root = tempfile::tempdir().unwrap();
+    write_data(root.path());
+    let init = model_without_labeler(root.path());
+    let with = root.path().join("labeler");
+    train(&Recipe { steps: 1, ..labeler_recipe(root.path(), &init) }, &with).unwrap();
+    let with = RunDir::new(&with).model();
+    let out = root.path().join("on");
+    train(&Recipe { steps: 1, init: Some(with.clone()), ..recipe(root.path()) }, &out).unwrap();
+    let [before, after] = [with, RunDir::new(&out).model()].map(|path| {
+        let model = Model::open(&path).unwrap();
+        assert!(model.metadata().network.labeler.is_some(), "{}", path.display());
+        candle_core::safetensors::load(&path, &Device::Cpu).unwrap()
+    });
+    for (name, tensor) in before.iter().filter(|(name, _)| name.starts_with("labeler.")) {
+        let values = |t: &candle_core::Tensor| t.flatten_all().unwrap().to_vec1::<half::f16>().unwrap();
+        assert_eq!(values(tensor), values(&after[name]), "{name}");
+    }
+}
+
+#[test]
+fn a_model_without_a_labeler_says_so() {
+    let root = tempfile::tempdir().unwrap();
+    write_data(root.path());
+    let network = Model::open(&model_without_labeler(root.path())).unwrap().network(&Device::Cpu).unwrap();
+    let picture = Picture::new(4, 4, 3, Samples::U8(vec![0; 48])).unwrap();
+    let error = label(&network, &picture.view(), Progress::NONE).unwrap_err();
+    assert!(matches!(&error, Error::Model(what) if what.contains("no labeler")), "{error}");
+    let recipe = labeler_recipe(root.path(), Path::new("nowhere"));
+    let error = train(&Recipe { init: None, ..recipe }, &root.path().join("none")).unwrap_err();
+    assert!(error.to_string().contains("--init MODEL"), "{error}");
 }

@@ -7,6 +7,7 @@ mod blind;
 pub mod color;
 mod data;
 mod features;
+mod labels;
 mod methods;
 pub mod metrics;
 mod perturb;

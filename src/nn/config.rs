@@ -33,6 +33,21 @@ pub struct Mapping {
     pub width: usize,
 }
 
+/// The labeler, which proposes a picture's label map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelerSizes {
+    /// Channels at the picture's own size, at half of it, at a quarter, and so on.
+    pub widths: Vec<usize>,
+}
+
+impl LabelerSizes {
+    /// Height and width of the pictures it reads are multiples of this.
+    pub fn step(&self) -> usize {
+        1 << (self.widths.len() - 1)
+    }
+}
+
 /// Everything that fixes the shape of every tensor of a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,6 +75,9 @@ pub struct Config {
     /// The noise mapping, where the network has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mapping: Option<Mapping>,
+    /// The labeler, where the network has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labeler: Option<LabelerSizes>,
     pub stages: Vec<Stage>,
 }
 
@@ -87,6 +105,7 @@ impl Config {
             base_size: 16,
             exclude_background,
             mapping: Some(Mapping { latent: 16, width: 512 }),
+            labeler: None,
             stages: vec![
                 stage(16, 8, false, 8, 64, true),
                 stage(8, 4, true, 8, 64, true),
@@ -142,6 +161,25 @@ impl Config {
         if let Some(m) = self.mapping {
             range("mapping.latent", m.latent, 1, 4096)?;
             range("mapping.width", m.width, 1, 4096)?;
+        }
+        if let Some(labeler) = &self.labeler {
+            range("number of labeler.widths", labeler.widths.len(), 2, 8)?;
+            for &width in &labeler.widths {
+                range("labeler.widths", width, 1, 4096)?;
+                if width % self.norm_groups != 0 {
+                    return bad(format!(
+                        "labeler.widths: {width} is no multiple of norm_groups {}",
+                        self.norm_groups
+                    ));
+                }
+            }
+            if !self.resolution.is_multiple_of(labeler.step()) {
+                return bad(format!(
+                    "resolution {} cannot be halved {} times (labeler.widths)",
+                    self.resolution,
+                    labeler.widths.len() - 1
+                ));
+            }
         }
         let mut side = self.base_size;
         for (k, s) in self.stages.iter().enumerate() {

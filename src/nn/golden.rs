@@ -93,6 +93,7 @@ impl CaseConfig {
             resolution: self.resolution,
             mask_size: self.mask_size,
             mapping: Some(Mapping { latent: self.mapping_dim, width: 512 }),
+            labeler: None,
             ..Config::published(self.classes, self.ngf, self.style_dim, self.exclude_background)
         }
     }

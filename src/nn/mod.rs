@@ -11,6 +11,7 @@ pub mod config;
 mod fused;
 mod generator;
 pub mod golden;
+pub(crate) mod labeler;
 mod layers;
 mod mask_embedder;
 mod noise_mapping;
@@ -24,11 +25,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::{Init, VarBuilder, var_builder::SimpleBackend};
 
-pub use config::{Config, Mapping, Stage};
+pub use config::{Config, LabelerSizes, Mapping, Stage};
 pub use generator::Decoded;
 pub use prepared::{Prepared, Timing};
 
 use generator::Generator;
+use labeler::Labeler;
 use mask_embedder::MaskEmbedder;
 use noise_mapping::NoiseMapping;
 use once_cell::sync::OnceCell;
@@ -48,50 +50,71 @@ struct Parts {
     mask_embedder: MaskEmbedder,
     style_encoder: StyleEncoder,
     /// None where the network has none.
-    noise_mapping: Option<Noise>,
+    noise_mapping: Option<Later<NoiseMapping>>,
+    /// None where the network has none.
+    labeler: Option<Later<Labeler>>,
     generator: Generator,
     /// The generator as the CPU runs it, made at the first use of each level.
     decoders: Mutex<Vec<(Level, Arc<Decoder>)>>,
     encoder: OnceCell<Arc<Encoder>>,
 }
 
-/// The noise mapping, more than a third of a published model's weights, of which most uses need none.
-struct Noise {
-    mapping: OnceCell<NoiseMapping>,
-    sizes: Mapping,
-    /// Where its weights are read when it is first used.
+/// A part that many uses do not need: its weights are read when it is first used. The noise mapping alone is more than
+/// a third of a published model.
+struct Later<T> {
+    part: OnceCell<T>,
     source: Option<VarBuilder<'static>>,
+}
+
+impl<T> Later<T> {
+    fn new(part: T) -> Self {
+        Self { part: OnceCell::with_value(part), source: None }
+    }
+
+    fn from(source: VarBuilder<'static>) -> Self {
+        Self { part: OnceCell::new(), source: Some(source) }
+    }
+
+    fn get(&self, make: impl FnOnce(VarBuilder) -> Result<T>) -> Result<&T> {
+        self.part.get_or_try_init(|| match &self.source {
+            Some(source) => make(source.clone()),
+            None => candle_core::bail!("a part of the network without weights or a source of them"),
+        })
+    }
 }
 
 impl Network {
     /// Takes every weight by its checkpoint name from `vb`: a model file's, or a trainer's variables.
     pub fn new(config: &Config, vb: VarBuilder) -> crate::Result<Self> {
         config.validate()?;
-        let noise_mapping = match config.mapping {
-            Some(sizes) => {
-                let mapping = NoiseMapping::new(config, sizes, vb.pp("noise_encoder"))?;
-                Some(Noise { mapping: OnceCell::with_value(mapping), sizes, source: None })
-            }
-            None => None,
-        };
-        Self::with_noise(config, vb, noise_mapping)
+        let mapping = |sizes| NoiseMapping::new(config, sizes, vb.pp("noise_encoder")).map(Later::new);
+        let labeler = |sizes| Labeler::new(config, sizes, vb.pp("labeler")).map(Later::new);
+        let mapping = config.mapping.map(mapping).transpose()?;
+        let labeler = config.labeler.as_ref().map(labeler).transpose()?;
+        Self::with_parts(config, vb, mapping, labeler)
     }
 
-    /// As [`new`](Self::new), but the noise mapping's weights are taken when it is first used.
+    /// As [`new`](Self::new), but the weights of the noise mapping and of the labeler are taken when they are first used.
     pub(crate) fn lazy(config: &Config, vb: VarBuilder<'static>) -> crate::Result<Self> {
         config.validate()?;
-        let source = Some(vb.pp("noise_encoder"));
-        let noise = config.mapping.map(|sizes| Noise { mapping: OnceCell::new(), sizes, source });
-        Self::with_noise(config, vb, noise)
+        let mapping = config.mapping.map(|_| Later::from(vb.pp("noise_encoder")));
+        let labeler = config.labeler.as_ref().map(|_| Later::from(vb.pp("labeler")));
+        Self::with_parts(config, vb, mapping, labeler)
     }
 
-    fn with_noise(config: &Config, vb: VarBuilder, noise_mapping: Option<Noise>) -> crate::Result<Self> {
+    fn with_parts(
+        config: &Config,
+        vb: VarBuilder,
+        noise_mapping: Option<Later<NoiseMapping>>,
+        labeler: Option<Later<Labeler>>,
+    ) -> crate::Result<Self> {
         Ok(Self(Arc::new(Parts {
             config: config.clone(),
             device: vb.device().clone(),
             mask_embedder: MaskEmbedder::new(config, vb.pp("encs").pp("encs").pp(0))?,
             style_encoder: StyleEncoder::new(config, vb.pp("style_encoder"))?,
             noise_mapping,
+            labeler,
             generator: Generator::new(config, vb)?,
             decoders: Mutex::default(),
             encoder: OnceCell::new(),
@@ -241,15 +264,23 @@ impl Network {
 
     /// Styles from normal vectors: `(b, latent) -> (b, n, s)`. Fails when the model has no noise mapping.
     pub fn map_noise(&self, z: &Tensor) -> Result<Tensor> {
-        match &self.0.noise_mapping {
-            Some(noise) => {
-                let make = || match &noise.source {
-                    Some(vb) => NoiseMapping::new(&self.0.config, noise.sizes, vb.clone()),
-                    None => candle_core::bail!("a noise mapping without weights or a source of them"),
-                };
-                noise.mapping.get_or_try_init(make)?.forward(z)
+        match (&self.0.noise_mapping, self.0.config.mapping) {
+            (Some(mapping), Some(sizes)) => {
+                mapping.get(|vb| NoiseMapping::new(&self.0.config, sizes, vb))?.forward(z)
             }
-            None => candle_core::bail!("this model has no noise mapping (noise_encoder)"),
+            _ => candle_core::bail!("this model has no noise mapping (noise_encoder)"),
+        }
+    }
+
+    /// Scores of every class at every pixel: pictures `(b, h, w, 3)` in [-1, 1], height and width multiples of
+    /// [`LabelerSizes::step`], to `(b, h, w, n)`, logarithms of probabilities up to a constant a pixel. Fails when the
+    /// model has no labeler.
+    pub fn label(&self, rgb: &Tensor) -> Result<Tensor> {
+        match (&self.0.labeler, &self.0.config.labeler) {
+            (Some(labeler), Some(sizes)) => {
+                labeler.get(|vb| Labeler::new(&self.0.config, sizes, vb))?.forward(rgb)
+            }
+            _ => candle_core::bail!("this model has no labeler"),
         }
     }
 

@@ -220,6 +220,48 @@ impl Dataset {
         batch_of(style, target, self.side, n, device)
     }
 
+    /// The labeler's batch of one step: pictures `(b, side, side, 3)` in [-1, 1] and labels one-hot, drawn from pictures and
+    /// pairs alike and varied more than the generator's: a labeler is to know a thing in any light.
+    pub fn labeler_batch(
+        &self,
+        seed: u64,
+        step: usize,
+        size: usize,
+        variation: &Variation,
+        device: &Device,
+    ) -> Result<(Tensor, Tensor)> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(step as u64 + 1);
+        let plans: Vec<_> = (0..size)
+            .map(|_| {
+                let paired = !self.pairs.is_empty() && rng.random_bool(variation.pair_share);
+                let tasks = if paired { &self.pairs } else { &self.own };
+                let task = tasks[rng.random_range(0..tasks.len())];
+                (task.target, Window::wide(&mut rng), Light::random(&mut rng, variation.channel_shuffle))
+            })
+            .collect();
+        let n = self.classes.len();
+        let cut = plans
+            .par_iter()
+            .map(|(example, window, light)| {
+                let (mut rgb, labels) = self.examples[*example].cut(window, self.side);
+                light.apply(&mut rgb);
+                (rgb, one_hot(&labels, n))
+            })
+            .collect();
+        tensors_of(cut, size, self.side, n, device)
+    }
+
+    /// What share of all pixels trained on each class has.
+    pub fn class_shares(&self) -> Vec<f64> {
+        let mut counts = vec![0.0; self.classes.len()];
+        for label in self.examples.iter().flat_map(|example| &example.labels) {
+            counts[usize::from(*label)] += 1.0;
+        }
+        let all: f64 = counts.iter().sum();
+        counts.iter().map(|count| count / all).collect()
+    }
+
     fn plan(&self, rng: &mut ChaCha8Rng, variation: &Variation) -> Plan {
         let paired = !self.pairs.is_empty() && rng.random_bool(variation.pair_share);
         let tasks = if paired { &self.pairs } else { &self.own };
@@ -268,15 +310,24 @@ fn batch_of(
     device: &Device,
 ) -> Result<Batch> {
     let size = style.len();
-    let pair = |planes: Vec<Planes>| -> Result<(Tensor, Tensor)> {
-        let (rgb, labels): (Vec<_>, Vec<_>) = planes.into_iter().unzip();
-        Ok((
-            Tensor::from_vec(rgb.concat(), (size, side, side, 3), device)?,
-            Tensor::from_vec(labels.concat(), (size, side, side, n), device)?,
-        ))
-    };
-    let ((style_rgb, style_labels), (target_rgb, target_labels)) = (pair(style)?, pair(target)?);
+    let (style_rgb, style_labels) = tensors_of(style, size, side, n, device)?;
+    let (target_rgb, target_labels) = tensors_of(target, size, side, n, device)?;
     Ok(Batch { style_rgb, style_labels, target_rgb, target_labels })
+}
+
+/// Pictures and their one-hot labels as tensors.
+fn tensors_of(
+    planes: Vec<Planes>,
+    size: usize,
+    side: usize,
+    n: usize,
+    device: &Device,
+) -> Result<(Tensor, Tensor)> {
+    let (rgb, labels): (Vec<_>, Vec<_>) = planes.into_iter().unzip();
+    Ok((
+        Tensor::from_vec(rgb.concat(), (size, side, side, 3), device)?,
+        Tensor::from_vec(labels.concat(), (size, side, side, n), device)?,
+    ))
 }
 
 fn one_hot(labels: &[u8], classes: usize) -> Vec<f32> {
@@ -391,6 +442,15 @@ impl Window {
         if whole { Self { flip, ..Self::WHOLE } } else { Self { left, top, size, flip } }
     }
 
+    /// As [`random`](Self::random), down to half of the side.
+    fn wide(rng: &mut ChaCha8Rng) -> Self {
+        let flip = rng.random_bool(0.5);
+        let whole = rng.random_bool(0.25);
+        let size = rng.random_range(0.5..1.0);
+        let (left, top) = (rng.random_range(0.0..1.0 - size), rng.random_range(0.0..1.0 - size));
+        if whole { Self { flip, ..Self::WHOLE } } else { Self { left, top, size, flip } }
+    }
+
     /// Where along one axis of a picture with `source` pixels the centre of pixel `i` of `side` lies, in source pixels.
     fn centre(start: f64, size: f64, i: usize, source: usize, side: usize) -> f64 {
         (start + size * (i as f64 + 0.5) / side as f64) * source as f64
@@ -478,6 +538,45 @@ impl Colour {
             let from = self.order.map(|channel| pixel[channel]);
             for ((v, from), gain) in pixel.iter_mut().zip(from).zip(self.gain) {
                 *v = ((from - 0.5) * gain + 0.5 + self.offset).clamp(0.0, 1.0) * 2.0 - 1.0;
+            }
+        }
+    }
+}
+
+/// Another exposure: a gain and a gamma a channel, less colour or more, perhaps after the channels have traded places.
+#[derive(Clone, Copy, Debug)]
+struct Light {
+    order: [usize; 3],
+    gain: [f32; 3],
+    gamma: f32,
+    saturation: f32,
+    offset: f32,
+}
+
+impl Light {
+    fn random(rng: &mut ChaCha8Rng, shuffle: f64) -> Self {
+        let mut order = [0, 1, 2];
+        if rng.random_bool(shuffle) {
+            order.shuffle(rng);
+        }
+        let exposure = rng.random_range(0.6..1.35);
+        Self {
+            order,
+            gain: [0; 3].map(|_| exposure * rng.random_range(0.85..1.15)),
+            gamma: rng.random_range(0.7..1.4),
+            saturation: if rng.random_bool(0.1) { 0.0 } else { rng.random_range(0.6..1.4) },
+            offset: rng.random_range(-0.08..0.08),
+        }
+    }
+
+    /// From [0, 1] to the network's [-1, 1].
+    fn apply(&self, rgb: &mut [f32]) {
+        for pixel in rgb.chunks_exact_mut(3) {
+            let from = self.order.map(|channel| pixel[channel].max(0.0).powf(self.gamma));
+            let gray = (from[0] + from[1] + from[2]) / 3.0;
+            for ((v, from), gain) in pixel.iter_mut().zip(from).zip(self.gain) {
+                let from = gray + (from - gray) * self.saturation;
+                *v = (from * gain + self.offset).clamp(0.0, 1.0) * 2.0 - 1.0;
             }
         }
     }

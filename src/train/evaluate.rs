@@ -52,29 +52,32 @@ pub fn write_sheet(network: &Network, data: &Dataset, rows: usize, path: &Path) 
     let side = network.config().resolution;
     let (own, paired) = data.held_len();
     let (own, paired) = (own.min(rows), paired.min(rows));
-    if own + paired == 0 {
-        return Ok(());
-    }
-    let gap = 2;
-    let mut sheet =
-        image::RgbImage::from_pixel((4 * (side + gap)) as u32, ((own + paired) * (side + gap)) as u32, WHITE);
-    for (pairs, count, top) in [(false, own, 0), (true, paired, own)] {
+    let mut panels = Vec::new();
+    for (pairs, count) in [(false, own), (true, paired)] {
         for i in 0..count {
             let batch = data.held(pairs, i..i + 1, network.device())?;
             let colours = |&label: &u8| data.classes()[usize::from(label)].color;
-            let labels = data.held_labels(pairs, i).iter().flat_map(colours).collect();
-            let panels = [
-                labels,
+            panels.push(vec![
+                data.held_labels(pairs, i).iter().flat_map(colours).collect(),
                 bytes(&batch.style_rgb)?,
                 bytes(&render(network, &batch)?)?,
                 bytes(&batch.target_rgb)?,
-            ];
-            for (column, panel) in panels.into_iter().enumerate() {
-                let panel = image::RgbImage::from_raw(side as u32, side as u32, panel)
-                    .expect("a panel has three bytes a pixel");
-                let (x, y) = (column * (side + gap), (top + i) * (side + gap));
-                image::imageops::replace(&mut sheet, &panel, x as i64, y as i64);
-            }
+            ]);
+        }
+    }
+    write_panels(&panels, side, path)
+}
+
+/// Writes rows of square RGB panels as a PNG; nothing when there are none.
+pub(super) fn write_panels(rows: &[Vec<Vec<u8>>], side: usize, path: &Path) -> Result<()> {
+    let Some(columns) = rows.first().map(Vec::len) else { return Ok(()) };
+    let step = side + 2;
+    let mut sheet = image::RgbImage::from_pixel((columns * step) as u32, (rows.len() * step) as u32, WHITE);
+    for (y, row) in rows.iter().enumerate() {
+        for (x, panel) in row.iter().enumerate() {
+            let panel = image::RgbImage::from_raw(side as u32, side as u32, panel.clone())
+                .expect("a panel has three bytes a pixel");
+            image::imageops::replace(&mut sheet, &panel, (x * step) as i64, (y * step) as i64);
         }
     }
     sheet.save(path).map_err(|e| match e {
@@ -85,7 +88,7 @@ pub fn write_sheet(network: &Network, data: &Dataset, rows: usize, path: &Path) 
 
 const WHITE: image::Rgb<u8> = image::Rgb([255; 3]);
 
-fn bytes(rgb: &Tensor) -> Result<Vec<u8>> {
+pub(super) fn bytes(rgb: &Tensor) -> Result<Vec<u8>> {
     let values = rgb.flatten_all()?.to_vec1::<f32>()?;
     Ok(values.iter().map(|v| (v * 127.5 + 127.5).round().clamp(0.0, 255.0) as u8).collect())
 }

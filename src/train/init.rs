@@ -83,6 +83,28 @@ pub(super) fn generator(
     Ok(variables)
 }
 
+/// The labeler's variables at their first values: convolutions normal with variance 2 / fan_in (He et al., arXiv
+/// 1502.01852), norms one, biases and the head zero.
+pub(super) fn labeler(config: &Config, random: &Random, device: &Device) -> Result<BTreeMap<String, Var>> {
+    let mut variables = BTreeMap::new();
+    for (name, shape) in
+        manifest(config)?.iter().filter(|(name, _)| name.starts_with(super::trainer::LABELER))
+    {
+        let count = shape.iter().product();
+        let values = if name.ends_with("bias") || name.contains(".head.") {
+            vec![0.0; count]
+        } else if shape.len() == 1 {
+            vec![1.0; count]
+        } else {
+            let fan_in: usize = shape[1..].iter().product();
+            normal(&mut random.stream(name), count, (2.0 / fan_in as f64).sqrt())
+        };
+        let tensor = Tensor::from_vec(values, shape.as_slice(), device)?;
+        variables.insert(name.clone(), Var::from_tensor(&tensor)?);
+    }
+    Ok(variables)
+}
+
 /// The mask embedder's weight `(base base, mask mask)` that averages the label plane over each cell of the first feature map.
 fn area_average(config: &Config) -> Vec<f32> {
     let (base, side) = (config.base_size, config.mask_size);

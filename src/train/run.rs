@@ -10,10 +10,12 @@ use candle_core::{DType, Device};
 use serde_json::{Map, Value, json};
 
 use super::data::Dataset;
-use super::evaluate::{self, Figures};
+use super::evaluate::Figures;
+use super::labeler::{LabelFigures, LabelerTrainer};
+use super::part::Trained;
 use super::state::{RunDir, write_atomic};
-use super::trainer::{Losses, Recipe, Trainer};
-use crate::model::{FORMAT, Metadata, TrainingData};
+use super::trainer::{Losses, Part, Recipe, Trainer};
+use crate::model::TrainingData;
 use crate::{Error, Result, model};
 
 /// What a run does besides training: none of it changes the weights.
@@ -62,6 +64,10 @@ pub enum Event<'a> {
         done: usize,
         own: Option<Figures>,
         pairs: Option<Figures>,
+    },
+    HeldLabels {
+        done: usize,
+        figures: Option<LabelFigures>,
     },
     Saved {
         done: usize,
@@ -116,18 +122,21 @@ pub fn run(
             recipe.network.classes
         )));
     }
-    let mut trainer = Trainer::new(recipe, device)?;
+    let mut trainer: Box<dyn Trained> = match recipe.part {
+        Part::Generator => Box::new(Trainer::new(recipe, device)?),
+        Part::Labeler => Box::new(LabelerTrainer::new(recipe, device)?),
+    };
     dir.create()?;
-    dir.load(&mut trainer, data.hash())?;
+    dir.load(&mut *trainer, data.hash())?;
     dir.write_recipe(trainer.recipe())?;
     let mut metrics = MetricsFile::open(&dir.metrics(), trainer.steps_done())?;
     report(Event::Ready { pictures: data.len(), held: data.held_len(), steps_done: trainer.steps_done() });
 
     let steps = trainer.recipe().steps;
-    let save = |trainer: &Trainer| -> Result<()> {
+    let save = |trainer: &dyn Trained| -> Result<()> {
         dir.save(trainer, data.hash())?;
-        let metadata = metadata(&options.description, trainer, &data);
-        model::save(&dir.model(), &metadata, &trainer.model(), DType::F16)
+        let (metadata, tensors) = trainer.model(&options.description, &data)?;
+        model::save(&dir.model(), &metadata, &tensors, DType::F16)
     };
     let (mut logged_at, mut logged) = (Instant::now(), trainer.steps_done());
     let ending = loop {
@@ -146,7 +155,7 @@ pub fn run(
             Ok(losses) => losses,
             Err(e) => {
                 if matches!(e, Error::Diverged { .. }) {
-                    save(&trainer)?;
+                    save(&*trainer)?;
                 }
                 return Err(e);
             }
@@ -167,25 +176,20 @@ pub fn run(
         }
         let pause = Instant::now();
         if due(options.eval_every) {
-            let own = evaluate::held_out(&trainer.network()?, &data, false, options.eval_limit)?;
-            let pairs = evaluate::held_out(&trainer.network()?, &data, true, options.eval_limit)?;
-            let mut line = Map::new();
-            line.insert("step".into(), json!(done));
-            line.insert("held-out pictures".into(), json!(own));
-            line.insert("held-out pairs".into(), json!(pairs));
+            let mut line = Map::from_iter([("step".to_owned(), json!(done))]);
+            line.extend(trainer.held_out(&data, options.eval_limit, report)?);
             metrics.write(line)?;
-            report(Event::Held { done, own, pairs });
         }
         if due(options.sheet_every) {
-            evaluate::write_sheet(&trainer.network()?, &data, options.sheet_rows, &dir.sheet(done))?;
+            trainer.write_sheet(&data, options.sheet_rows, &dir.sheet(done))?;
         }
         if due(options.save_every) {
-            save(&trainer)?;
+            save(&*trainer)?;
             report(Event::Saved { done });
         }
         logged_at += pause.elapsed();
     };
-    save(&trainer)?;
+    save(&*trainer)?;
     report(Event::Saved { done: trainer.steps_done() });
     Ok(ending)
 }
@@ -209,20 +213,6 @@ fn same_recipe(begun: &Recipe, recipe: &Recipe, dir: &RunDir) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn metadata(description: &Description, trainer: &Trainer, data: &Dataset) -> Metadata {
-    Metadata {
-        format: FORMAT,
-        name: description.name.clone(),
-        version: description.version.clone(),
-        licence: description.licence.clone(),
-        authors: description.authors.clone(),
-        training_data: description.training_data.clone(),
-        limits: description.limits.clone(),
-        classes: data.classes().to_vec(),
-        network: trainer.recipe().network.clone(),
-    }
 }
 
 struct MetricsFile {

@@ -8,7 +8,8 @@ use candle_core::{Device, Tensor};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
-use super::trainer::{Recipe, Trainer};
+use super::part::Trained;
+use super::trainer::Recipe;
 use crate::{Error, Result};
 
 /// Key of the state's [`Place`] in its header.
@@ -81,7 +82,7 @@ impl RunDir {
     }
 
     /// Saves the state; a crash in between leaves the one before.
-    pub fn save(&self, trainer: &Trainer, data_hash: &str) -> Result<()> {
+    pub fn save(&self, trainer: &dyn Trained, data_hash: &str) -> Result<()> {
         let path = self.state();
         let tensors = trainer
             .state()
@@ -102,7 +103,7 @@ impl RunDir {
     ///
     /// # Errors
     /// A damaged file, tensors of other sizes, or data other than the run began with.
-    pub fn load(&self, trainer: &mut Trainer, data_hash: &str) -> Result<bool> {
+    pub fn load(&self, trainer: &mut dyn Trained, data_hash: &str) -> Result<bool> {
         let path = self.state();
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,

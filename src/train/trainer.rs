@@ -13,9 +13,12 @@ use super::init::{MaskInit, Random};
 use super::losses::{self, Perceptual, SqueezeNet};
 use super::optim::{self, Adam};
 use crate::model::Model;
-use crate::nn::{Config, Network};
+use crate::nn::{Config, LabelerSizes, Network};
 use crate::progress::Progress;
 use crate::{Error, Result};
+
+/// What the names of the labeler's tensors begin with.
+pub(super) const LABELER: &str = "labeler.";
 
 /// The factor of each of the generator's losses. A loss of factor zero is not computed.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,9 +35,22 @@ pub struct LossWeights {
     pub l1: f64,
 }
 
+/// Which part of a model a run trains.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// Style encoder, mask embedder and generator.
+    #[default]
+    Generator,
+    /// The labeler, all else staying as it is in the model to begin with.
+    Labeler,
+}
+
 /// Everything that the trained weights depend on. Kept with a run, which goes on only with the same one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
+    #[serde(default)]
+    pub part: Part,
     pub data: PathBuf,
     #[serde(default)]
     pub pairs: Option<PathBuf>,
@@ -72,6 +88,7 @@ impl Recipe {
     /// The published losses and rates, for one hundred thousand steps.
     pub fn published(data: PathBuf, network: Config) -> Self {
         Self {
+            part: Part::Generator,
             data,
             pairs: None,
             hold_out: 0,
@@ -98,6 +115,22 @@ impl Recipe {
     /// Refuses values outside their range.
     pub fn validate(&self) -> Result<()> {
         self.network.validate()?;
+        match (self.part, &self.network.labeler, &self.init) {
+            (Part::Generator, Some(_), _) => {
+                return Err(Error::invalid(
+                    "a generator is trained with the labeler left out of its sizes; that of the model to begin with is kept",
+                ));
+            }
+            (Part::Labeler, None, _) => {
+                return Err(Error::invalid(
+                    "to train a labeler its widths must be among the network's sizes",
+                ));
+            }
+            (Part::Labeler, _, None) => {
+                return Err(Error::invalid("a labeler is trained for a model: name its file (--init MODEL)"));
+            }
+            _ => (),
+        }
         let range = |name: &str, value: f64, low: f64, high: f64| {
             if (low..=high).contains(&value) {
                 return Ok(());
@@ -156,6 +189,8 @@ pub struct Trainer {
     generator_adam: Adam,
     discriminator_adam: Adam,
     perceptual: Perceptual,
+    /// The labeler of the model to begin with.
+    labeler: Option<(LabelerSizes, BTreeMap<String, Tensor>)>,
     step: usize,
 }
 
@@ -169,12 +204,19 @@ impl Trainer {
         recipe.validate()?;
         let random = Random::new(recipe.seed);
         let generator = super::init::generator(&recipe.network, recipe.mask_init, &random, device)?;
+        let mut labeler = None;
         if let Some(path) = &recipe.init {
             let model = Model::open(path)?;
-            if model.metadata().network != recipe.network {
+            let mut sizes = model.metadata().network.clone();
+            let kept = sizes.labeler.take();
+            if sizes != recipe.network {
                 return Err(Error::format(path, "its network has other sizes than the one to train"));
             }
-            let tensors = candle_core::safetensors::load(path, &Device::Cpu)?;
+            let mut tensors = candle_core::safetensors::load(path, &Device::Cpu)?;
+            labeler = kept.map(|sizes| {
+                let is_its = |name: &String, _: &mut Tensor| name.starts_with(LABELER);
+                (sizes, tensors.extract_if(is_its).collect())
+            });
             for (name, variable) in &generator {
                 variable.set(&tensors[name].to_dtype(DType::F32)?.to_device(device)?)?;
             }
@@ -207,6 +249,7 @@ impl Trainer {
             generator_adam,
             discriminator_adam,
             perceptual,
+            labeler,
             step: 0,
         })
     }
@@ -296,7 +339,7 @@ impl Trainer {
         }
         let values = Tensor::stack(&all, 0)?.to_vec1::<f32>()?;
         let mut report: Losses = names.into_iter().zip(values.into_iter().map(f64::from)).collect();
-        self.check(&report)?;
+        check(self.step, &report)?;
 
         let gradients = total.backward()?;
         let discriminator_gradients = discriminator_loss.map(|loss| loss.backward()).transpose()?;
@@ -305,7 +348,7 @@ impl Trainer {
         if let Some(gradients) = &discriminator_gradients {
             report.push(("discriminator gradient", self.discriminator_adam.gradient_norm(gradients)?));
         }
-        self.check(&report[norms..])?;
+        check(self.step, &report[norms..])?;
 
         let rate = self.rate();
         self.generator_adam.step(&gradients, rate * recipe.generator_rate, self.step + 1)?;
@@ -317,18 +360,17 @@ impl Trainer {
         Ok(report)
     }
 
-    fn check(&self, values: &[(&'static str, f64)]) -> Result<()> {
-        match values.iter().find(|(_, value)| !value.is_finite()) {
-            Some((name, value)) => {
-                Err(Error::Diverged { step: self.step, what: (*name).to_owned(), value: *value })
-            }
-            None => Ok(()),
-        }
+    /// The tensors of a model file: the running mean of the generator's weights, and the labeler of the model to begin with.
+    pub fn model(&self) -> BTreeMap<String, Tensor> {
+        let mean = self.mean.iter().map(|(name, variable)| (name.clone(), variable.as_detached_tensor()));
+        let labeler = self.labeler.iter().flat_map(|(_, tensors)| tensors.clone());
+        mean.chain(labeler).collect()
     }
 
-    /// The running mean of the generator's weights by name.
-    pub fn model(&self) -> BTreeMap<String, Tensor> {
-        self.mean.iter().map(|(name, variable)| (name.clone(), variable.as_detached_tensor())).collect()
+    /// The sizes of [`model`](Self::model).
+    pub fn model_sizes(&self) -> Config {
+        let labeler = self.labeler.as_ref().map(|(sizes, _)| sizes.clone());
+        Config { labeler, ..self.recipe.network.clone() }
     }
 
     /// Every tensor that the next steps depend on, by name.
@@ -356,11 +398,19 @@ impl Trainer {
     }
 }
 
-fn named(variables: &BTreeMap<String, Var>) -> BTreeMap<String, &Var> {
+/// Refuses losses and gradients that are not finite.
+pub(super) fn check(step: usize, values: &[(&'static str, f64)]) -> Result<()> {
+    match values.iter().find(|(_, value)| !value.is_finite()) {
+        Some((name, value)) => Err(Error::Diverged { step, what: (*name).to_owned(), value: *value }),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn named(variables: &BTreeMap<String, Var>) -> BTreeMap<String, &Var> {
     variables.iter().map(|(name, variable)| (name.clone(), variable)).collect()
 }
 
-fn builder<'a>(
+pub(super) fn builder<'a>(
     variables: &'a BTreeMap<String, Var>,
     view: impl Fn(&'a Var) -> Tensor,
     device: &Device,

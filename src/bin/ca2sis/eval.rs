@@ -68,13 +68,22 @@ enum Task {
     Noise,
     /// Distances on SqueezeNet features, swapped styles and reconstructions (needs --perceptual)
     Perceptual,
+    /// The labeler's maps against the true ones (needs a model with a labeler)
+    Labels,
     /// All that the data allow
     All,
 }
 
 impl Task {
-    const EACH: [Self; 6] =
-        [Self::Paired, Self::Restore, Self::Locality, Self::Seam, Self::Noise, Self::Perceptual];
+    const EACH: [Self; 7] = [
+        Self::Paired,
+        Self::Restore,
+        Self::Locality,
+        Self::Seam,
+        Self::Noise,
+        Self::Perceptual,
+        Self::Labels,
+    ];
 }
 
 fn method(name: &str) -> std::result::Result<Method, String> {
@@ -104,7 +113,8 @@ pub fn run(args: Args) -> Result<bool> {
     methods.sort();
     methods.dedup();
     let blind = args.blind.as_deref();
-    let needed = methods.iter().chain(between.iter().filter(|_| blind.is_some())).any(|m| m.needs_network());
+    let needed = methods.iter().chain(between.iter().filter(|_| blind.is_some())).any(|m| m.needs_network())
+        || args.tasks.contains(&Task::Labels);
     let mut model = "none".to_owned();
     let network = if needed { open(&args, &set, &mut model)? } else { None };
     if network.is_none() {
@@ -192,11 +202,13 @@ fn open(args: &Args, set: &Set, name: &mut String) -> Result<Option<Network>> {
 fn possible(evaluation: &Evaluation) -> Vec<Task> {
     let pairs = !evaluation.set.pairs(evaluation.references).is_empty();
     let jobs = evaluation.methods.iter().any(|m| m.is_job());
+    let labels = evaluation.network.is_some_and(|network| network.config().labeler.is_some());
     let can = |task: &Task| {
         let lacking = match task {
             Task::Paired | Task::Seam if !pairs => "the data have no pairs",
             Task::Locality if !jobs => "no method has a coupling",
             Task::Perceptual if evaluation.features.is_none() => "it needs --perceptual FILE",
+            Task::Labels if !labels => "there is no model with a labeler",
             _ => return true,
         };
         eprintln!("ca2sis: {}: left out, as {lacking}", format!("{task:?}").to_lowercase());
@@ -216,6 +228,7 @@ fn tables(evaluation: &Evaluation, task: Task, sheet: &mut Sheet) -> Result<Vec<
         Task::Seam => Ok(vec![evaluation.seam(progress)?]),
         Task::Noise => evaluation.noise(progress),
         Task::Perceptual => evaluation.perceptual(progress),
+        Task::Labels => Ok(vec![evaluation.labels(progress)?]),
         Task::All => Ok(vec![]),
     }
 }

@@ -8,6 +8,7 @@ mod demo;
 mod devices;
 mod eval;
 mod import;
+mod label;
 mod models;
 mod progress;
 mod restyle;
@@ -56,6 +57,7 @@ enum Command {
     Restyle(Box<restyle::Args>),
     Eval(eval::Args),
     Synthesize(synthesize::Args),
+    Label(label::Args),
     Attention(attention::Args),
     Style(style::Args),
     Models(models::Args),
@@ -77,6 +79,7 @@ fn main() {
         Command::Demo(args) => demo::run(args),
         Command::Restyle(args) => restyle::run(*args, matches),
         Command::Synthesize(args) => synthesize::run(args, matches),
+        Command::Label(args) => label::run(args),
         Command::Attention(args) => attention::run(args),
         Command::Style(args) => style::run(args),
         Command::Models(args) => models::run(args),

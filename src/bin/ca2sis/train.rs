@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ca2sis::model::{TrainingData, classes_from_json};
+use ca2sis::model::{Model, TrainingData, classes_from_json};
 use ca2sis::nn::Config;
-use ca2sis::train::{self, Description, Ending, Event, MaskInit, Recipe, RunDir, RunOptions, preset};
+use ca2sis::train::{self, Description, Ending, Event, MaskInit, Part, Recipe, RunDir, RunOptions, preset};
 use ca2sis::{Error, Result};
 use candle_core::Device;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -22,6 +22,9 @@ pub struct Args {
     /// Folder of the run.
     #[arg(long)]
     out: PathBuf,
+    /// What to train: the generator (with style encoder and mask embedder), or the labeler of the model --init [default: generator].
+    #[arg(long, value_parser = part)]
+    part: Option<Part>,
     /// Folder with images/ (JPEG or PNG) and labels/ (gray PNG of class indices); classes.json in it or its parent.
     #[arg(long)]
     data: Option<PathBuf>,
@@ -156,6 +159,14 @@ fn mask_init(text: &str) -> std::result::Result<MaskInit, String> {
     }
 }
 
+fn part(text: &str) -> std::result::Result<Part, String> {
+    match text {
+        "generator" => Ok(Part::Generator),
+        "labeler" => Ok(Part::Labeler),
+        _ => Err("it is generator or labeler".into()),
+    }
+}
+
 pub fn run(args: Args) -> Result<bool> {
     if let Some(threads) = args.threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
@@ -201,6 +212,14 @@ pub fn run(args: Args) -> Result<bool> {
                     let (n, psnr, l1) = (f.pictures, f.psnr, f.l1);
                     bar.println(format!("step {done}: {n} held-out {what}: PSNR {psnr:.2} dB, L1 {l1:.4}"));
                 }
+            }
+        }
+        Event::HeldLabels { done, figures } => {
+            if let Some(f) = figures {
+                let (n, iou, right) = (f.pictures, f.mean_iou, f.accuracy * 100.0);
+                bar.println(format!(
+                    "step {done}: {n} held-out pictures: mean IoU {iou:.4}, {right:.2} % of pixels right"
+                ));
             }
         }
         Event::Saved { done } => bar.println(format!("step {done}: saved")),
@@ -259,6 +278,7 @@ fn recipe(args: &Args) -> Result<Recipe> {
             to.clone_from(from);
         }
     };
+    put(&mut recipe.part, &args.part);
     put(&mut recipe.network, &network);
     put(&mut recipe.data, &args.data);
     optional(&mut recipe.pairs, &args.pairs);
@@ -293,6 +313,13 @@ fn network(args: &Args, classes: Option<usize>) -> Result<Option<Config>> {
         let config =
             serde_json::from_str(&text).map_err(|e| Error::format(path, format!("no network sizes: {e}")))?;
         return Ok(Some(config));
+    }
+    if args.part == Some(Part::Labeler)
+        && let Some(init) = &args.init
+    {
+        let mut network = Model::open(init)?.metadata().network.clone();
+        network.labeler.get_or_insert_with(preset::labeler);
+        return Ok(Some(network));
     }
     let Some(name) = &args.preset else { return Ok(None) };
     let classes = match (classes, &args.data) {

@@ -220,6 +220,7 @@ mod tests {
             base_size: 7,
             exclude_background: false,
             mapping: None,
+            labeler: None,
             stages,
             ..Config::published(classes, 8, 6, false)
         }

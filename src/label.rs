@@ -1,0 +1,356 @@
+//! The label map that a model's labeler proposes for a photograph, at full resolution.
+//!
+//! The labeler scores a small picture; its label map is carried up by doubling. At each size the pixels near an edge of
+//! the map are given to the class of those neighbours that they look like, a vote weighted as in the joint bilateral
+//! upsampling of Kopf et al. (2007).
+
+use candle_core::{D, Tensor};
+use rayon::prelude::*;
+
+use crate::image::resample::{Axis, Resampled};
+use crate::image::{LabelMap, RgbImage, View};
+use crate::nn::Network;
+use crate::progress::Progress;
+use crate::{Error, Result};
+
+/// The longer side of what the labeler sees is at most this many times the network's resolution.
+const LONGEST: f64 = 4.0;
+
+/// How far a pixel looks for neighbours to vote, in pixels of its size.
+const RADIUS: usize = 3;
+
+/// How often edges are decided anew at each size.
+pub(crate) const ROUNDS: usize = 2;
+
+/// Colour differences that count as alike: standard deviation over RGB in [0, 1].
+const ALIKE: f32 = 0.06;
+
+/// Standard deviation of the vote's weight over distance, in pixels.
+const NEAR: f32 = 2.0;
+
+/// A proposed label map.
+#[derive(Clone, Debug)]
+pub struct Labeling {
+    /// Of the picture's size.
+    pub labels: LabelMap,
+    /// The labeler's mean probability of the classes it chose, 0 to 1: below about 0.8 the map is worth a look.
+    pub confidence: f32,
+}
+
+/// Proposes a label map for a picture of any size and aspect.
+///
+/// The shorter side is brought to the network's resolution; a picture longer than four times its other side is made
+/// smaller still. Alpha is not looked at.
+///
+/// # Errors
+/// [`Error::Model`] when the model has no labeler; [`Error::Cancelled`]; [`Error::Tensor`] when the device fails.
+pub fn label(network: &Network, picture: &View, progress: Progress) -> Result<Labeling> {
+    propose(network, picture, ROUNDS, progress)
+}
+
+/// As [`label`], deciding edges `rounds` times at each size.
+pub(crate) fn propose(
+    network: &Network,
+    picture: &View,
+    rounds: usize,
+    progress: Progress,
+) -> Result<Labeling> {
+    let config = network.config();
+    let Some(sizes) = &config.labeler else {
+        return Err(Error::Model(
+            "this model has no labeler: give a label map, or train one (ca2sis train --part labeler)".into(),
+        ));
+    };
+    progress.at(0.0)?;
+    let frame = Frame::new(picture.width(), picture.height(), config.resolution, sizes.step());
+    let seen = frame.rgb(picture);
+    progress.at(0.1)?;
+    let chances = Chances::new(network, &seen)?;
+    progress.at(0.4)?;
+
+    // Pictures of half, a quarter ... of the size, down to the last one that is not smaller than what was seen.
+    let mut halves: Vec<Bytes> = Vec::new();
+    loop {
+        let (width, height) =
+            halves.last().map_or((picture.width(), picture.height()), |h| (h.width, h.height));
+        if (width as f64) < 2.0 * frame.scale * picture.width() as f64 || width.min(height) < 2 {
+            break;
+        }
+        let half = match halves.last() {
+            Some(last) => Bytes::half(width, height, &|y, row| last.rgb_row(y, row)),
+            None => Bytes::half(width, height, &|y, row| picture.rgb_row(y, row)),
+        };
+        halves.push(half);
+        progress.at(0.5)?;
+    }
+
+    let coarsest = halves.last().map_or((picture.width(), picture.height()), |h| (h.width, h.height));
+    let (mut labels, confidence) = chances.labels(&frame, coarsest);
+    if rounds == 0 {
+        labels = chances.labels(&frame, (picture.width(), picture.height())).0;
+        halves.clear();
+    }
+    let levels = halves.len() + 1;
+    for (i, half) in halves.iter().rev().map(Some).chain([None]).enumerate() {
+        progress.at(0.5 + 0.5 * i as f32 / levels as f32)?;
+        let size = half.map_or((picture.width(), picture.height()), |h| (h.width, h.height));
+        if i > 0 {
+            labels = labels.resize_nearest(size.0, size.1);
+        }
+        for _ in 0..rounds {
+            labels = match half {
+                Some(half) => vote(&labels, config.classes, &|y, row| half.rgb_row(y, row)),
+                None => vote(&labels, config.classes, &|y, row| picture.rgb_row(y, row)),
+            };
+        }
+    }
+    progress.at(1.0)?;
+    Ok(Labeling { labels, confidence })
+}
+
+/// Where the labeler's picture lies: the whole picture, and as much of its reflection as fills up whole steps.
+struct Frame {
+    /// Size of the labeler's picture.
+    width: usize,
+    height: usize,
+    /// Its first column and row, in the picture's pixels, 0 or less.
+    left: f64,
+    top: f64,
+    /// Its pixels a pixel of the picture.
+    scale: f64,
+    /// Size of the picture.
+    of: (usize, usize),
+}
+
+impl Frame {
+    fn new(width: usize, height: usize, resolution: usize, step: usize) -> Self {
+        let (short, long) = (width.min(height) as f64, width.max(height) as f64);
+        let scale = (resolution as f64 / short).min(LONGEST * resolution as f64 / long);
+        let whole =
+            |side: usize| ((side as f64 * scale / step as f64 - 1e-9).ceil().max(1.0) as usize) * step;
+        let (w, h) = (whole(width), whole(height));
+        let start = |side: usize, seen: usize| (side as f64 - seen as f64 / scale) / 2.0;
+        Self { width: w, height: h, left: start(width, w), top: start(height, h), scale, of: (width, height) }
+    }
+
+    fn rgb(&self, picture: &View) -> RgbImage {
+        let columns = Axis::new(picture.width(), self.left, self.width as f64 / self.scale, self.width);
+        let rows = Axis::new(picture.height(), self.top, self.height as f64 / self.scale, self.height);
+        Resampled::new(picture.width(), |y, row| picture.rgb_row(y, row), &columns, rows).into_image()
+    }
+}
+
+/// The classes' probabilities at each pixel of the labeler's picture.
+struct Chances {
+    width: usize,
+    height: usize,
+    classes: usize,
+    values: Vec<f32>,
+}
+
+impl Chances {
+    fn new(network: &Network, seen: &RgbImage) -> Result<Self> {
+        let scores = network.label(&seen.to_tensor(network.device())?)?;
+        let scores = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
+        let chances: Tensor = scores.broadcast_div(&scores.sum_keepdim(D::Minus1)?)?;
+        let (_, height, width, classes) = chances.dims4()?;
+        Ok(Self { width, height, classes, values: chances.flatten_all()?.to_vec1()? })
+    }
+
+    /// The likeliest class at each pixel of the whole picture at another size, and its mean probability.
+    fn labels(&self, frame: &Frame, (width, height): (usize, usize)) -> (LabelMap, f32) {
+        // From the centre of a pixel of the picture at this size to the labeler's pixels.
+        let place = |i: usize, start: f64, side: usize, of: usize, seen: usize| {
+            let at = ((i as f64 + 0.5) * of as f64 / side as f64 - start) * frame.scale - 0.5;
+            let at = at.clamp(0.0, (seen - 1) as f64);
+            let first = (at as usize).min(seen.saturating_sub(2));
+            (first, (first + 1).min(seen - 1), (at - first as f64) as f32)
+        };
+        let columns: Vec<_> =
+            (0..width).map(|x| place(x, frame.left, width, frame.of.0, self.width)).collect();
+        let n = self.classes;
+        let mut labels = vec![0; width * height];
+        let sums: Vec<f64> = labels
+            .par_chunks_exact_mut(width)
+            .enumerate()
+            .map(|(y, row)| {
+                let (top, bottom, down) = place(y, frame.top, height, frame.of.1, self.height);
+                let mut sum = 0.0;
+                for (label, &(left, right, across)) in row.iter_mut().zip(&columns) {
+                    let at = |x: usize, y: usize, c: usize| self.values[(y * self.width + x) * n + c];
+                    let chance = |c: usize| {
+                        let upper = at(left, top, c) * (1.0 - across) + at(right, top, c) * across;
+                        let lower = at(left, bottom, c) * (1.0 - across) + at(right, bottom, c) * across;
+                        upper * (1.0 - down) + lower * down
+                    };
+                    let mut best = (0, chance(0));
+                    for c in 1..n {
+                        let chance = chance(c);
+                        if chance > best.1 {
+                            best = (c, chance);
+                        }
+                    }
+                    *label = best.0 as u8;
+                    sum += f64::from(best.1);
+                }
+                sum
+            })
+            .collect();
+        let confidence = sums.iter().sum::<f64>() / (width * height) as f64;
+        (LabelMap::new(width, height, labels).expect("a label a pixel"), confidence as f32)
+    }
+}
+
+/// An RGB picture of 8 bits.
+struct Bytes {
+    width: usize,
+    height: usize,
+    rgb: Vec<u8>,
+}
+
+impl Bytes {
+    /// Half of a picture of `width` x `height` whose rows `row` gives: means of two by two pixels, an odd last one left out.
+    fn half(width: usize, height: usize, row: &(dyn Fn(usize, &mut [f32]) + Sync)) -> Self {
+        let (w, h) = (width / 2, height / 2);
+        let mut rgb = vec![0; w * h * 3];
+        rgb.par_chunks_exact_mut(w * 3).enumerate().for_each_init(
+            || (vec![0.0; width * 3], vec![0.0; width * 3]),
+            |(upper, lower), (y, out)| {
+                row(2 * y, upper);
+                row(2 * y + 1, lower);
+                for (x, pixel) in out.chunks_exact_mut(3).enumerate() {
+                    for (c, value) in pixel.iter_mut().enumerate() {
+                        let (a, b) = (x * 6 + c, x * 6 + 3 + c);
+                        *value = ((upper[a] + upper[b] + lower[a] + lower[b]) * (255.0 / 4.0) + 0.5) as u8;
+                    }
+                }
+            },
+        );
+        Self { width: w, height: h, rgb }
+    }
+
+    fn rgb_row(&self, y: usize, out: &mut [f32]) {
+        let row = &self.rgb[y * self.width * 3..][..self.width * 3];
+        out.iter_mut().zip(row).for_each(|(out, &v)| *out = f32::from(v) / 255.0);
+    }
+}
+
+/// Gives each pixel that has another class within reach to the class whose pixels around it are nearest to it in colour and
+/// place. `row` gives the picture's rows.
+fn vote(labels: &LabelMap, classes: usize, row: &(dyn Fn(usize, &mut [f32]) + Sync)) -> LabelMap {
+    const STRIP: usize = 32;
+    let (width, height) = (labels.width(), labels.height());
+    let near: Vec<f32> =
+        (0..=2 * RADIUS * RADIUS).map(|squared| (-(squared as f32) / (2.0 * NEAR * NEAR)).exp()).collect();
+    let mut decided = labels.indices().to_vec();
+    decided.par_chunks_mut(STRIP * width).enumerate().for_each(|(strip, out)| {
+        let rows = strip * STRIP..strip * STRIP + out.len() / width;
+        let first = rows.start.saturating_sub(RADIUS);
+        let last = (rows.end + RADIUS).min(height);
+        // Rows of the picture, read when an edge is first met near them.
+        let mut picture: Vec<Option<Vec<f32>>> = vec![None; last - first];
+        for (y, out) in rows.zip(out.chunks_exact_mut(width)) {
+            let ys = y.saturating_sub(RADIUS)..(y + RADIUS + 1).min(height);
+            if ys.clone().all(|y| uniform(labels.row(y), labels.get(0, ys.start))) {
+                continue;
+            }
+            for y in ys.clone() {
+                picture[y - first].get_or_insert_with(|| {
+                    let mut pixels = vec![0.0; width * 3];
+                    row(y, &mut pixels);
+                    pixels
+                });
+            }
+            let pixels = |y: usize| picture[y - first].as_deref().expect("read above");
+            let mut votes = vec![0.0; classes];
+            for (x, label) in out.iter_mut().enumerate() {
+                let xs = x.saturating_sub(RADIUS)..(x + RADIUS + 1).min(width);
+                if ys.clone().all(|y| uniform(&labels.row(y)[xs.clone()], *label)) {
+                    continue;
+                }
+                let here = &pixels(y)[x * 3..x * 3 + 3];
+                votes.fill(0.0);
+                for v in ys.clone() {
+                    let (line, given) = (pixels(v), labels.row(v));
+                    for u in xs.clone() {
+                        let there = &line[u * 3..u * 3 + 3];
+                        let unlike: f32 = here.iter().zip(there).map(|(a, b)| (a - b) * (a - b)).sum();
+                        let squared = u.abs_diff(x).pow(2) + v.abs_diff(y).pow(2);
+                        votes[usize::from(given[u])] +=
+                            near[squared] * (-unlike / (2.0 * ALIKE * ALIKE)).exp();
+                    }
+                }
+                let mut best = *label;
+                for (class, &weight) in votes.iter().enumerate() {
+                    if weight > votes[usize::from(best)] {
+                        best = class as u8;
+                    }
+                }
+                *label = best;
+            }
+        }
+    });
+    LabelMap::new(width, height, decided).expect("a label a pixel")
+}
+
+fn uniform(labels: &[u8], label: u8) -> bool {
+    labels.iter().all(|&other| other == label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{Picture, Samples};
+
+    #[test]
+    fn the_labelers_picture_covers_the_whole_one_at_every_aspect() {
+        for (width, height) in [(1, 1), (1, 900), (64, 64), (128, 128), (1536, 1152), (4000, 37), (129, 127)]
+        {
+            let frame = Frame::new(width, height, 128, 32);
+            let context = format!("{width}x{height}: {}x{}", frame.width, frame.height);
+            assert!(frame.width % 32 == 0 && frame.height % 32 == 0, "{context}");
+            assert!(frame.width.max(frame.height) <= 512, "{context}");
+            assert!(frame.left <= 1e-9 && frame.top <= 1e-9, "{context}");
+            let right = frame.left + frame.width as f64 / frame.scale;
+            assert!(right >= width as f64 - 1e-9, "{context}: to {right}");
+        }
+        let kept = Frame::new(1536, 1152, 128, 32);
+        assert_eq!((kept.width, kept.height), (192, 128));
+    }
+
+    /// A disc of one colour on another, and a map of it whose edge is `off` pixels too far out.
+    fn disc(side: usize, radius: f64, off: f64) -> (Picture, LabelMap, LabelMap) {
+        let inside = |i: usize, radius: f64| {
+            let (x, y) = ((i % side) as f64 - side as f64 / 2.0, (i / side) as f64 - side as f64 / 2.0);
+            x.hypot(y) < radius
+        };
+        let rgb = (0..side * side).flat_map(|i| if inside(i, radius) { [200, 40, 40] } else { [60, 70, 90] });
+        let map = |radius: f64| {
+            let labels = (0..side * side).map(|i| u8::from(inside(i, radius)));
+            LabelMap::new(side, side, labels.collect()).unwrap()
+        };
+        (Picture::new(side, side, 3, Samples::U8(rgb.collect())).unwrap(), map(radius), map(radius + off))
+    }
+
+    #[test]
+    fn a_vote_moves_an_edge_to_where_the_colours_change() {
+        let (picture, truth, near) = disc(80, 25.0, 1.5);
+        let view = picture.view();
+        let wrong = |map: &LabelMap| {
+            truth.indices().iter().zip(map.indices()).filter(|(truth, given)| truth != given).count()
+        };
+        let voted = vote(&near, 2, &|y, row| view.rgb_row(y, row));
+        let again = vote(&voted, 2, &|y, row| view.rgb_row(y, row));
+        assert!(wrong(&near) > 200, "{}", wrong(&near));
+        assert_eq!(wrong(&again), 0, "{} after the first round", wrong(&voted));
+    }
+
+    #[test]
+    fn a_vote_leaves_a_right_map_and_plain_areas_alone() {
+        let (picture, truth, _) = disc(80, 25.0, 0.0);
+        let view = picture.view();
+        assert_eq!(vote(&truth, 2, &|y, row| view.rgb_row(y, row)), truth);
+        let flat = LabelMap::new(80, 80, vec![3; 6400]).unwrap();
+        assert_eq!(vote(&flat, 4, &|_, _| panic!("a plain map needs no pixels")), flat);
+    }
+}

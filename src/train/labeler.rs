@@ -1,0 +1,241 @@
+//! Training the labeler of a model.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::{D, DType, Device, Tensor, Var};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::data::Dataset;
+use super::init::Random;
+use super::optim::{self, Adam};
+use super::part::Trained;
+use super::run::{Description, Event};
+use super::trainer::{LABELER, Losses, Recipe, builder, check, named};
+use crate::model::{Metadata, Model};
+use crate::nn::labeler::Labeler;
+use crate::{Error, Result};
+
+/// How well label maps agree with the true ones, over all held-out pixels.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LabelFigures {
+    pub pictures: usize,
+    /// Intersection over union of each class by index; none where neither side has it.
+    pub iou: Vec<Option<f64>>,
+    /// Mean over the classes that have one.
+    pub mean_iou: f64,
+    /// Share of pixels with the right class.
+    pub accuracy: f64,
+}
+
+/// Pairs of classes, counted: the true one and the proposed one.
+#[derive(Clone)]
+pub struct Confusion {
+    classes: usize,
+    counts: Vec<u64>,
+}
+
+impl Confusion {
+    pub fn new(classes: usize) -> Self {
+        Self { classes, counts: vec![0; classes * classes] }
+    }
+
+    /// Counts one picture's pixels.
+    pub fn add(&mut self, truth: &[u8], proposed: &[u8]) {
+        for (&truth, &proposed) in truth.iter().zip(proposed) {
+            self.counts[usize::from(truth) * self.classes + usize::from(proposed)] += 1;
+        }
+    }
+
+    pub fn figures(&self, pictures: usize) -> LabelFigures {
+        let n = self.classes;
+        let at = |truth: usize, proposed: usize| self.counts[truth * n + proposed];
+        let iou: Vec<_> = (0..n)
+            .map(|class| {
+                let union =
+                    (0..n).map(|other| at(class, other) + at(other, class)).sum::<u64>() - at(class, class);
+                (union > 0).then(|| at(class, class) as f64 / union as f64)
+            })
+            .collect();
+        let present: Vec<f64> = iou.iter().flatten().copied().collect();
+        let right: u64 = (0..n).map(|class| at(class, class)).sum();
+        LabelFigures {
+            pictures,
+            mean_iou: present.iter().sum::<f64>() / present.len().max(1) as f64,
+            accuracy: right as f64 / self.counts.iter().sum::<u64>().max(1) as f64,
+            iou,
+        }
+    }
+}
+
+/// The labeler's weights in a run. The loss is the cross entropy, a class counting by the root of its rarity.
+pub struct LabelerTrainer {
+    recipe: Recipe,
+    device: Device,
+    /// The model that it is for, its tensors without a labeler's.
+    metadata: Metadata,
+    rest: BTreeMap<String, Tensor>,
+    variables: BTreeMap<String, Var>,
+    mean: BTreeMap<String, Var>,
+    labeler: Labeler,
+    adam: Adam,
+    step: usize,
+}
+
+impl LabelerTrainer {
+    /// A run at its first step: from the model's own labeler where it has one of the same sizes.
+    ///
+    /// # Errors
+    /// A recipe out of range; a model that cannot be read or whose network, the labeler apart, has other sizes.
+    pub fn new(recipe: Recipe, device: &Device) -> Result<Self> {
+        recipe.validate()?;
+        let path = recipe.init.as_deref().expect("checked with the recipe");
+        let mut metadata = Model::open(path)?.metadata().clone();
+        let known = metadata.network.labeler == recipe.network.labeler;
+        metadata.network.labeler.clone_from(&recipe.network.labeler);
+        if metadata.network != recipe.network {
+            return Err(Error::format(path, "its network has other sizes than the recipe's"));
+        }
+        let mut rest: BTreeMap<_, _> =
+            candle_core::safetensors::load(path, &Device::Cpu)?.into_iter().collect();
+        let own: BTreeMap<_, _> = rest.extract_if(.., |name, _| name.starts_with(LABELER)).collect();
+
+        let mut variables = super::init::labeler(&recipe.network, &Random::new(recipe.seed), device)?;
+        if known {
+            for (name, variable) in &mut variables {
+                variable.set(&own[name].to_dtype(DType::F32)?.to_device(device)?)?;
+            }
+        }
+        let mean = variables
+            .iter()
+            .map(|(name, variable)| Ok((name.clone(), Var::from_tensor(&variable.copy()?.detach())?)))
+            .collect::<Result<BTreeMap<_, _>>>()?;
+        let sizes = recipe.network.labeler.as_ref().expect("checked with the recipe");
+        let vb = builder(&variables, |variable| variable.as_tensor().clone(), device);
+        let labeler = Labeler::new(&recipe.network, sizes, vb.pp("labeler"))?;
+        let adam = Adam::new(&variables, recipe.beta1, recipe.beta2, |_| 1.0)?;
+        Ok(Self { recipe, device: device.clone(), metadata, rest, variables, mean, labeler, adam, step: 0 })
+    }
+
+    /// The labeler with the running mean of the weights as it is now.
+    fn mean_labeler(&self) -> Result<Labeler> {
+        let sizes = self.recipe.network.labeler.as_ref().expect("checked with the recipe");
+        let vb = builder(&self.mean, Var::as_detached_tensor, &self.device);
+        Ok(Labeler::new(&self.recipe.network, sizes, vb.pp("labeler"))?)
+    }
+
+    /// The proposed labels of held-out pictures or pairs, and the true ones.
+    fn propose(
+        &self,
+        labeler: &Labeler,
+        data: &Dataset,
+        pairs: bool,
+        i: usize,
+    ) -> Result<(Vec<u8>, Vec<u8>)> {
+        let batch = data.held(pairs, i..i + 1, &self.device)?;
+        let proposed = labeler.forward(&batch.target_rgb)?.argmax(D::Minus1)?;
+        let proposed = proposed.flatten_all()?.to_vec1::<u32>()?.into_iter().map(|label| label as u8);
+        Ok((data.held_labels(pairs, i).to_vec(), proposed.collect()))
+    }
+}
+
+/// Cross entropy of scores `(b, h, w, n)` against one-hot labels, each pixel counting by its class's weight `(n)`.
+pub fn cross_entropy(scores: &Tensor, onehot: &Tensor, weights: &Tensor) -> candle_core::Result<Tensor> {
+    let scores = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?;
+    let normaliser = scores.exp()?.sum_keepdim(D::Minus1)?.log()?;
+    let weighted = onehot.broadcast_mul(weights)?;
+    let loss = (scores.broadcast_sub(&normaliser)? * &weighted)?.sum_all()?.neg()?;
+    loss / weighted.sum_all()?
+}
+
+impl Trained for LabelerTrainer {
+    fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    fn steps_done(&self) -> usize {
+        self.step
+    }
+
+    fn set_steps_done(&mut self, step: usize) {
+        self.step = step;
+    }
+
+    fn state(&self) -> BTreeMap<String, &Var> {
+        let parts = [
+            ("labeler", named(&self.variables)),
+            ("mean", named(&self.mean)),
+            ("labeler-adam", self.adam.state()),
+        ];
+        parts
+            .into_iter()
+            .flat_map(|(part, tensors)| {
+                tensors.into_iter().map(move |(name, tensor)| (format!("{part}/{name}"), tensor))
+            })
+            .collect()
+    }
+
+    fn rate(&self) -> f64 {
+        optim::schedule(self.step, self.recipe.steps)
+    }
+
+    fn step(&mut self, data: &Dataset) -> Result<Losses> {
+        let recipe = &self.recipe;
+        let (rgb, onehot) =
+            data.labeler_batch(recipe.seed, self.step, recipe.batch, &recipe.variation, &self.device)?;
+        let weights: Vec<f32> =
+            data.class_shares().iter().map(|share| share.max(1e-4).powf(-0.5) as f32).collect();
+        let weights = Tensor::new(weights, &self.device)?;
+        let loss = cross_entropy(&self.labeler.forward(&rgb)?, &onehot, &weights)?;
+        let mut report: Losses = vec![("cross entropy", f64::from(loss.to_scalar::<f32>()?))];
+        check(self.step, &report)?;
+        let gradients = loss.backward()?;
+        report.push(("gradient", self.adam.gradient_norm(&gradients)?));
+        check(self.step, &report[1..])?;
+        self.adam.step(&gradients, self.rate() * recipe.generator_rate, self.step + 1)?;
+        optim::average(&self.mean, &self.variables, optim::warm_decay(recipe.ema, self.step))?;
+        self.step += 1;
+        Ok(report)
+    }
+
+    fn held_out(
+        &self,
+        data: &Dataset,
+        limit: usize,
+        report: &mut dyn FnMut(Event),
+    ) -> Result<Map<String, Value>> {
+        let labeler = self.mean_labeler()?;
+        let count = data.held_len().0.min(limit);
+        let mut confusion = Confusion::new(data.classes().len());
+        for i in 0..count {
+            let (truth, proposed) = self.propose(&labeler, data, false, i)?;
+            confusion.add(&truth, &proposed);
+        }
+        let figures = (count > 0).then(|| confusion.figures(count));
+        let line = Map::from_iter([("held-out labels".to_owned(), json!(figures))]);
+        report(Event::HeldLabels { done: self.step, figures });
+        Ok(line)
+    }
+
+    /// A row a picture: the picture, its true labels, the proposed ones.
+    fn write_sheet(&self, data: &Dataset, rows: usize, path: &Path) -> Result<()> {
+        let labeler = self.mean_labeler()?;
+        let side = self.recipe.network.resolution;
+        let mut panels = Vec::new();
+        for i in 0..data.held_len().0.min(rows) {
+            let (truth, proposed) = self.propose(&labeler, data, false, i)?;
+            let colours = |labels: Vec<u8>| -> Vec<u8> {
+                labels.iter().flat_map(|&label| data.classes()[usize::from(label)].color).collect()
+            };
+            let picture = super::evaluate::bytes(&data.held(false, i..i + 1, &self.device)?.target_rgb)?;
+            panels.push(vec![picture, colours(truth), colours(proposed)]);
+        }
+        super::evaluate::write_panels(&panels, side, path)
+    }
+
+    fn model(&self, _: &Description, _: &Dataset) -> Result<(Metadata, BTreeMap<String, Tensor>)> {
+        let mean = self.mean.iter().map(|(name, variable)| (name.clone(), variable.as_detached_tensor()));
+        Ok((self.metadata.clone(), self.rest.clone().into_iter().chain(mean).collect()))
+    }
+}

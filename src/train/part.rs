@@ -1,0 +1,117 @@
+//! What a run needs of the part of a model that it trains.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::{Tensor, Var};
+use serde_json::{Map, Value, json};
+
+use super::data::Dataset;
+use super::evaluate;
+use super::run::{Description, Event};
+use super::trainer::{Losses, Recipe, Trainer};
+use crate::Result;
+use crate::model::{FORMAT, Metadata};
+
+/// The weights and optimisers of one part.
+pub trait Trained {
+    fn recipe(&self) -> &Recipe;
+
+    /// Steps done.
+    fn steps_done(&self) -> usize;
+
+    /// Goes on after `step` steps, once the tensors of [`state`](Self::state) are set.
+    fn set_steps_done(&mut self, step: usize);
+
+    /// Every tensor that the next steps depend on, by name.
+    fn state(&self) -> BTreeMap<String, &Var>;
+
+    /// Factor on the learning rates at this step.
+    fn rate(&self) -> f64;
+
+    /// One step on the batch that belongs to it.
+    fn step(&mut self, data: &Dataset) -> Result<Losses>;
+
+    /// Held-out figures on up to `limit` pictures, told to `report` and returned for the run's metrics.
+    fn held_out(
+        &self,
+        data: &Dataset,
+        limit: usize,
+        report: &mut dyn FnMut(Event),
+    ) -> Result<Map<String, Value>>;
+
+    /// A picture of up to `rows` held-out results.
+    fn write_sheet(&self, data: &Dataset, rows: usize, path: &Path) -> Result<()>;
+
+    /// The model file so far: what it says about itself, and its tensors.
+    fn model(
+        &self,
+        description: &Description,
+        data: &Dataset,
+    ) -> Result<(Metadata, BTreeMap<String, Tensor>)>;
+}
+
+impl Trained for Trainer {
+    fn recipe(&self) -> &Recipe {
+        self.recipe()
+    }
+
+    fn steps_done(&self) -> usize {
+        self.steps_done()
+    }
+
+    fn set_steps_done(&mut self, step: usize) {
+        self.set_steps_done(step);
+    }
+
+    fn state(&self) -> BTreeMap<String, &Var> {
+        self.state()
+    }
+
+    fn rate(&self) -> f64 {
+        self.rate()
+    }
+
+    fn step(&mut self, data: &Dataset) -> Result<Losses> {
+        self.step(data)
+    }
+
+    fn held_out(
+        &self,
+        data: &Dataset,
+        limit: usize,
+        report: &mut dyn FnMut(Event),
+    ) -> Result<Map<String, Value>> {
+        let network = self.network()?;
+        let own = evaluate::held_out(&network, data, false, limit)?;
+        let pairs = evaluate::held_out(&network, data, true, limit)?;
+        report(Event::Held { done: self.steps_done(), own, pairs });
+        Ok(Map::from_iter([
+            ("held-out pictures".to_owned(), json!(own)),
+            ("held-out pairs".to_owned(), json!(pairs)),
+        ]))
+    }
+
+    fn write_sheet(&self, data: &Dataset, rows: usize, path: &Path) -> Result<()> {
+        evaluate::write_sheet(&self.network()?, data, rows, path)
+    }
+
+    fn model(
+        &self,
+        description: &Description,
+        data: &Dataset,
+    ) -> Result<(Metadata, BTreeMap<String, Tensor>)> {
+        let metadata = Metadata {
+            format: FORMAT,
+            name: description.name.clone(),
+            version: description.version.clone(),
+            licence: description.licence.clone(),
+            authors: description.authors.clone(),
+            training_data: description.training_data.clone(),
+            limits: description.limits.clone(),
+            classes: data.classes().to_vec(),
+            network: self.model_sizes(),
+        };
+        Ok((metadata, self.model()))
+    }
+}
