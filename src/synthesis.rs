@@ -5,9 +5,9 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::image::{LabelMap, RgbImage};
-use crate::nn::Network;
+use crate::nn::{Config, Network};
 use crate::progress::Progress;
-use crate::restyle::{Bounds, Window};
+use crate::restyle::{Bounds, Window, network_bytes};
 use crate::style::{Style, check_classes};
 use crate::{Error, Result};
 
@@ -30,6 +30,11 @@ pub struct Synthesis<'a> {
 }
 
 impl Synthesis<'_> {
+    /// Bytes that [`run`](Self::run) allocates at most, beside the label maps and the model: an estimate from above.
+    pub fn plan(config: &Config) -> u64 {
+        network_bytes(config)
+    }
+
     /// Makes the picture, at the model's scale: the longer side of the map is as long as the model's resolution.
     ///
     /// # Errors

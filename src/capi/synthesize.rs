@@ -4,13 +4,15 @@ use std::ffi::c_void;
 
 use super::callback::{ca2_progress_fn, observed};
 use super::guard::guard;
-use super::handle::{Handle, Sized1, read_options};
-use super::image::{Output, ca2_image_view_mut, ca2_label_view, label_layout, labels};
+use super::handle::{Handle, Sized1, out_value, read_options};
+use super::image::{
+    Output, ca2_image_view_mut, ca2_label_view, label_bytes, label_layout, label_size, labels,
+};
 use super::model::ca2_model;
 use super::status::ca2_status;
 use super::style::ca2_style;
-use crate::Error;
 use crate::synthesis::{Look, Synthesis};
+use crate::{Error, Result};
 
 /// How to synthesise. All zero is the default.
 #[repr(C)]
@@ -37,6 +39,26 @@ pub struct ca2_synthesize_options {
 unsafe impl Sized1 for ca2_synthesize_options {
     const NAME: &'static str = "ca2_synthesize_options";
     const FIRST: usize = 48;
+}
+
+/// Bytes beyond the arguments and the model: the work's, the copies of label maps, and the picture before it is written.
+///
+/// # Safety
+/// Pointers are NULL or what their types say.
+unsafe fn needed(
+    model: &ca2_model,
+    labels: *const ca2_label_view,
+    options: &ca2_synthesize_options,
+    output: &Output,
+) -> Result<u64> {
+    // SAFETY: as the caller says, in this whole body.
+    unsafe {
+        let mut maps = label_bytes(label_size(labels, "labels")?);
+        if !options.target_labels.is_null() {
+            maps += label_bytes(label_size(options.target_labels, "options: target_labels")?);
+        }
+        Ok(Synthesis::plan(model.loaded.config()) + maps + output.needed())
+    }
 }
 
 /// The picture that the network makes of a label map in a style, or out of noise when `style` is NULL, written to `output`.
@@ -71,6 +93,7 @@ pub unsafe extern "C" fn ca2_synthesize(
             }
             let mut output = Output::new(output, "output")?;
             output.must_not_overlap(label_layout(labels, "labels")?, "labels")?;
+            loaded.check_memory(needed(model, labels, &options, &output)?)?;
             let map = self::labels(labels, "labels", loaded.model())?;
             let target = match options.target_labels.is_null() {
                 true if options.morph != 0.0 => {
@@ -96,6 +119,35 @@ pub unsafe extern "C" fn ca2_synthesize(
                 loaded.synthesize(&job, observer)
             })?;
             output.write_rgb(image)
+        }
+    })
+}
+
+/// How many bytes ca2_synthesize() with the same arguments would need at most beyond them and the model, in `*needed`: an
+/// estimate from above. It returns CA2_MEMORY_LIMIT when that is more than the context's memory_limit.
+///
+/// A style makes no difference, so none is asked for; labels and pixels are not looked at. Any thread, any time; never blocks.
+/// Errors: CA2_INVALID_ARGUMENT, CA2_UNSUPPORTED; `*needed` is untouched then. Since 0.1.
+///
+/// # Safety
+/// Pointers are NULL or what their types say.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn ca2_synthesize_plan(
+    model: *const ca2_model,
+    labels: *const ca2_label_view,
+    options: *const ca2_synthesize_options,
+    output: *const ca2_image_view_mut,
+    needed: *mut u64,
+) -> ca2_status {
+    guard(|| {
+        // SAFETY: as this function's documentation asks, in this whole body.
+        unsafe {
+            let model = ca2_model::borrow(model, "model")?;
+            let out = out_value(needed, "needed")?;
+            let options = read_options(options, "options")?;
+            *out = self::needed(model, labels, &options, &Output::new(output, "output")?)?;
+            Ok(())
         }
     })
 }

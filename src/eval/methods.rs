@@ -6,8 +6,9 @@ use crate::Result;
 use crate::image::{Mask, Picture, RgbImage, View};
 use crate::nn::Network;
 use crate::progress::Progress;
-use crate::restyle::{self, Job, Options, Statistics, restyle_to_picture, synthesize};
+use crate::restyle::{self, Job, Options, Statistics, restyle_to_picture};
 use crate::style::Style;
+use crate::synthesis::{Look, Synthesis};
 
 /// A way to bring a content into a reference's look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,7 +117,8 @@ pub fn run(
         Method::ReinhardPerClass => baselines::reinhard_per_class(&rgb(), labels, &look(), reference_labels),
         Method::ClassMean => baselines::class_mean(labels, &look(), reference_labels),
         Method::Synthesize => {
-            let image = synthesize(model(), labels, &style()?, Progress::NONE)?;
+            let image = Synthesis { labels, morph: None, look: Look::Style(&style()?) };
+            let image = image.run(model(), Progress::NONE)?;
             image.resized(content.picture.width(), content.picture.height())
         }
         Method::Statistics => {

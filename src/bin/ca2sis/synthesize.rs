@@ -6,7 +6,7 @@ use ca2sis::Result;
 use ca2sis::image::LabelMap;
 use ca2sis::progress::Progress;
 use ca2sis::record::DigitalSource;
-use ca2sis::restyle::synthesize;
+use ca2sis::synthesis::{Look, Synthesis};
 use clap::ArgMatches;
 
 use crate::common::{
@@ -53,7 +53,9 @@ pub fn run(args: Args, matches: &ArgMatches) -> Result<bool> {
     let labels = LabelMap::read(labels, model.classes())?;
     let style = reference.style(&model, &network)?;
     let bar = Bar::new("synthesize");
-    let picture = synthesize(&network, &labels, &style, Progress::new(&|done| bar.at(done)))?.to_picture()?;
+    let picture = Synthesis { labels: &labels, morph: None, look: Look::Style(&style) }
+        .run(&network, Progress::new(&|done| bar.at(done)))?
+        .to_picture()?;
     drop(bar);
     let present = labels.classes_present().into_iter().map(usize::from);
     let missing: Vec<usize> = present.filter(|&class| !style.has(class)).collect();
