@@ -196,8 +196,10 @@ impl Trained for LabelerTrainer {
 
     fn step(&mut self, data: &Dataset) -> Result<Losses> {
         let recipe = &self.recipe;
+        let side = recipe.side.unwrap_or(recipe.network.resolution);
+        let (seed, device) = (recipe.seed, &self.device);
         let (rgb, onehot) =
-            data.labeler_batch(recipe.seed, self.step, recipe.batch, &recipe.variation, &self.device)?;
+            data.labeler_batch(seed, self.step, recipe.batch, side, &recipe.variation, device)?;
         let weights = self.weights.get_or_try_init(|| {
             let rarity = |share: &f64| share.max(1e-4).powf(-0.5) as f32;
             Tensor::new(data.class_shares().iter().map(rarity).collect::<Vec<_>>(), &self.device)
