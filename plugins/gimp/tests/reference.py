@@ -16,6 +16,7 @@ class Strength(c.Structure):
 class Options(c.Structure):
     _fields_ = [("size", c.c_size_t), ("fields", c.c_uint64), ("target", c.c_void_p), ("mask", c.c_void_p), ("classes", c.c_void_p),
                 ("count", c.c_size_t), ("strength", c.c_float), ("coupling", c.c_float), ("morph", c.c_float), ("method", c.c_uint32),
+                ("confidence", c.c_uint32), ("reserved", c.c_uint32), ("map", c.c_void_p),
                 ("progress", c.c_void_p), ("data", c.c_void_p)]
 
 

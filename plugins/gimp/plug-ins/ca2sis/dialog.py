@@ -12,9 +12,10 @@ from gi.repository import Gimp, GimpUi, Gio, GLib, Gtk  # noqa: E402
 
 import job  # noqa: E402
 import labels  # noqa: E402
+import library  # noqa: E402
 import pixels  # noqa: E402
 import styles  # noqa: E402
-from messages import Cancelled, Trouble, _  # noqa: E402
+from messages import Cancelled, Trouble, _, listed  # noqa: E402
 from preview import Preview, Task, Worker  # noqa: E402
 
 # What a combo box's row stands for, beside a layer.
@@ -23,7 +24,9 @@ AUTOMATIC, NONE, FILE = "automatic", "none", "file"
 
 def restyle(procedure, config, image, drawables):
     GimpUi.init("ca2sis")
-    layer = job.the_layer(image, drawables)
+    settings = job.Settings(config)
+    layer = job.the_photograph(job.the_layer(image, drawables), settings)
+    config.set_property("labels", settings.labels)
     dialog = Dialog(procedure, config, image, layer)
     try:
         dialog.run()
@@ -90,6 +93,16 @@ def layer_rows(image, but=(), likely=None):
             rows.append((None, "", None))
         rows += found
     return rows
+
+
+class Column(Gtk.Box):
+    """As wide as it wants to be at first: a long file name does not push the preview aside."""
+
+    WIDTH = 410
+
+    def do_get_preferred_width(self):
+        least = Gtk.Box.do_get_preferred_width(self)[0]
+        return least, max(least, self.WIDTH)
 
 
 class Slider:
@@ -185,8 +198,7 @@ class Dialog:
         left.pack_start(self.bar, False, False, 0)
         columns.pack_start(left, True, True, 0)
 
-        right = Gtk.Box(orientation=Gtk.Orientation.VERTICAL, spacing=9)
-        right.set_size_request(390, -1)
+        right = Column(orientation=Gtk.Orientation.VERTICAL, spacing=9)
         columns.pack_start(right, False, False, 0)
         self.controls = right
         names = Gtk.SizeGroup(mode=Gtk.SizeGroupMode.HORIZONTAL)
@@ -607,22 +619,34 @@ class Dialog:
         given = {"strength": settings.strength, "coupling": settings.coupling, "morph": settings.morph, "method": settings.method,
                  "classes": settings.strengths(self.model)}
         self.worker.put(Task(self.model, self.content, self.small_labels, self.small_target, self.mask, self.style, given))
-        self.say("")
 
-    def on_preview(self, task, picture, trouble):
+    def on_preview(self, task, picture, report, trouble):
         if self.running or task.content is not self.content:
             return False
         if self.worker.task is None:
             self.spinner.stop()
         if trouble:
             self.say(trouble, "dialog-warning")
-        else:
-            self.preview.show_after(picture)
-            if self.style:
-                missing = [c.name for c in self.model.classes if c.index in self.present and not self.style.has(c.index)]
-                if missing and len(missing) < len(self.present):
-                    self.say(_("The reference shows no {}: it keeps its own look.").format(", ".join(missing)), "dialog-information")
+            return False
+        self.preview.show_after(picture)
+        told = self.advice(report)
+        self.say(told, "dialog-information" if told else None)
         return False
+
+    def advice(self, report):
+        """What to know of a result, in a sentence or two."""
+        def named(note):
+            return listed(c.name for c in self.model.classes if report.notes[c.index] & note)
+
+        told = []
+        missing, doubtful = named(library.NOTE_MISSING), named(library.NOTE_DOUBTFUL)
+        if missing:
+            told.append(_("The reference shows no {}: it keeps its own look.").format(missing))
+        if report.doubtful:
+            told.append(_("The model does not know pictures like this one well. Look closely, or try Colour statistics."))
+        elif doubtful:
+            told.append(_("The model is not sure of {}: look closely there.").format(doubtful))
+        return " ".join(told)
 
     def on_resize(self, _widget, _area):
         if self.size_read is None or self.labels is None:
@@ -705,7 +729,7 @@ class Dialog:
         if self.cancelled:
             raise Cancelled()
         work.check_report()
-        work.finish()
+        work.finish(show=True)
         if isinstance(self.style_source, styles.Remembered):
             self.style_source.key = self.config.get_property("style-key")
         self.quiet = True

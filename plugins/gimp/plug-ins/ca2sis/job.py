@@ -44,6 +44,9 @@ class Settings:
         config.set_property("style-key", source.key)
         config.set_property("labels-name", self.labels.get_name() if self.labels else "")
         config.set_property("target-labels-name", self.target_labels.get_name() if self.target_labels else "")
+        # GIMP cannot keep layers, and would say so at each run.
+        for name in ("labels", "target-labels", "reference", "reference-labels"):
+            config.set_property(name, None)
 
     def recall(self, image):
         """For Repeat: finds the layers of the last time again, by their names in this image."""
@@ -116,6 +119,16 @@ def the_layer(image, drawables):
     if layer.is_floating_sel():
         raise Trouble(_("The selection floats. Choose Layer > Anchor Floating Selection or To New Layer first."))
     return layer
+
+
+def the_photograph(layer, settings):
+    """The layer to restyle: of a label layer that the plug-in made, the photograph it is of."""
+    photograph = labels.labelled_by(layer)
+    if photograph is None:
+        return layer
+    if settings.labels is None:
+        settings.labels = layer
+    return photograph
 
 
 def locked(item):
@@ -220,11 +233,15 @@ class Job:
             told.append(_("Too small to be seen by the model, and left as it is: {}.").format(listed(unseen)))
         return " ".join(told)
 
-    def finish(self):
-        """Writes the result, as one undo step; the layer that holds it."""
+    def finish(self, show=False):
+        """Writes the result, as one undo step; the layer that holds it. `show` hides the labels that lie over it."""
         self.image.undo_group_start()
         try:
-            return self.write_in_place() if self.in_place else self.write_new_layer()
+            result = self.write_in_place() if self.in_place else self.write_new_layer()
+            item = self.settings.labels
+            if show and item and item.get_image() == self.image and labels.could_be(item):
+                item.set_visible(False)
+            return result
         finally:
             self.image.undo_group_end()
 

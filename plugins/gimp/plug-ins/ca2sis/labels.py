@@ -215,9 +215,79 @@ def find(image, model, but=()):
     return items[0] if items else None
 
 
-def automatic(layer, model, what):
+def automatic(layer, model, what, progress=None):
     """The labels that the model finds in a layer."""
     if not model.can_label():
         raise Trouble(_("The model {} does not find labels by itself. Choose labels for {}: a layer painted in the colours of the "
                         "palette {}, or a group whose layers are named after classes.").format(
             model.name, what, quoted(palette_name(model))))
+    width, height = layer.get_width(), layer.get_height()
+    format = pixels.color_format(layer)
+    return Labels(model.label(pixels.get(layer.get_buffer(), 0, 0, width, height, format), progress), library.LABEL_U8)
+
+
+def add_layer(image, layer, model, map):
+    """Puts a map (Labels, one byte a class) above the layer it is of, to be corrected by brush: a layer in the classes' colours,
+    or in a gray image a group of layers named after classes. One undo step."""
+    width, height = map.size
+    values = memoryview(map.source.data)[:width * height].tobytes()
+    _found, x, y = layer.get_offsets()
+    parent, position = layer.get_parent(), image.get_item_position(layer)
+    name = _("{} labels").format(layer.get_name())
+    image.undo_group_start()
+    try:
+        if layer.is_gray():
+            item = Gimp.GroupLayer.new(image, name)
+            image.insert_layer(item, parent, position)
+            for found in (c for c in model.classes if c.index in values):
+                child = Gimp.Layer.new(image, found.name, width, height, Gimp.ImageType.GRAYA_IMAGE, 100.0, Gimp.LayerMode.NORMAL)
+                child.set_offsets(x, y)
+                table = bytes(255 if i == found.index else 0 for i in range(256))
+                filled = bytearray(b"\x80" * (2 * width * height))
+                filled[1::2] = values.translate(table)
+                pixels.put(child.get_buffer(), pixels.own(filled, width, height, None), "Y'A u8")
+                image.insert_layer(child, item, 0)
+        else:
+            item = Gimp.Layer.new(image, name, width, height, Gimp.ImageType.RGB_IMAGE, 100.0, Gimp.LayerMode.NORMAL)
+            item.set_offsets(x, y)
+            colors = bytearray(3 * width * height)
+            for channel in range(3):
+                table = bytes(model.classes[i].color[channel] if i < len(model.classes) else 0 for i in range(256))
+                colors[channel::3] = values.translate(table)
+            pixels.put(item.get_buffer(), pixels.own(colors, width, height, None), "R'G'B' u8")
+            image.insert_layer(item, parent, position)
+        # The photograph shows through, so that one sees where to paint; labels are read from the pixels alone.
+        item.set_opacity(60.0)
+        item.attach_parasite(Gimp.Parasite.new(PARASITE, Gimp.PARASITE_PERSISTENT | Gimp.PARASITE_UNDOABLE,
+                                               str(layer.get_tattoo()).encode()))
+        image.set_selected_layers([item])
+        return item
+    finally:
+        image.undo_group_end()
+
+
+def labelled_by(item):
+    """The photograph that a label layer made by the plug-in is of; None."""
+    parasite = item.get_parasite(PARASITE)
+    if parasite is None:
+        return None
+    try:
+        photograph = item.get_image().get_layer_by_tattoo(int(bytes(parasite.get_data()).rstrip(b"\0")))
+    except ValueError:
+        return None
+    return photograph if photograph is not None and photograph != item else None
+
+
+def palette(model):
+    """GIMP's palette of the classes' colours: made, or brought up to date."""
+    name = palette_name(model)
+    found = Gimp.Palette.get_by_name(name)
+    if found is not None and found.get_color_count() != len(model.classes):
+        found.delete()
+        found = None
+    if found is None:
+        from gi.repository import Gegl
+        found = Gimp.Palette.new(name)
+        for each in model.classes:
+            found.add_entry(each.name, Gegl.Color.new("#%02x%02x%02x" % each.color))
+    return found

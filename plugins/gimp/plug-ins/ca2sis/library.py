@@ -4,7 +4,7 @@
 import ctypes
 import os
 import sys
-from ctypes import POINTER, Structure, byref, c_char_p, c_float, c_int32, c_int64, c_size_t
+from ctypes import POINTER, Structure, byref, c_char, c_char_p, c_float, c_int32, c_int64, c_size_t
 from ctypes import c_ubyte, c_uint8, c_uint32, c_uint64, c_void_p
 
 from messages import Cancelled, Trouble, _
@@ -16,7 +16,7 @@ CONTINUE, CANCEL = 0, 1
 GRAY_U8, RGBA_U8, GRAY_F32, GRAY_ALPHA_F32, RGBA_F32 = 17, 20, 65, 66, 68
 LABEL_U8, LABEL_U16, LABEL_RGB_U8 = 1, 2, 4
 RESTYLE_STRENGTH, RESTYLE_MORPH = 1, 2
-NOTE_MISSING, NOTE_ABSENT, NOTE_UNSEEN = 1, 2, 4
+NOTE_MISSING, NOTE_ABSENT, NOTE_UNSEEN, NOTE_DOUBTFUL = 1, 2, 4, 8
 METHODS = {"network": 0, "statistics": 1}
 DEVICES = {"auto": 0, "cpu": 1, "cuda": 2, "metal": 3}
 
@@ -73,13 +73,16 @@ class RestyleOptions(Sized):
     _fields_ = [("struct_size", c_size_t), ("fields", c_uint64), ("target_labels", POINTER(LabelView)),
                 ("mask", POINTER(ImageView)), ("classes", POINTER(ClassStrength)), ("class_count", c_size_t),
                 ("strength", c_float), ("coupling", c_float), ("morph", c_float), ("method", c_uint32),
+                ("confidence", c_uint32), ("reserved", c_uint32), ("confidence_map", POINTER(ImageView)),
                 ("progress", PROGRESS), ("progress_data", c_void_p)]
 
 
 class RestyleReport(Sized):
     _fields_ = [("struct_size", c_size_t), ("missing_count", c_uint32), ("absent_count", c_uint32),
-                ("unseen_count", c_uint32), ("window_side", c_uint32), ("window_x", c_int64), ("window_y", c_int64),
-                ("notes", c_uint8 * 256)]
+                ("unseen_count", c_uint32), ("doubtful_count", c_uint32), ("doubtful", c_uint32), ("window_side", c_uint32),
+                ("window_x", c_int64), ("window_y", c_int64), ("untouched_pixels", c_uint64), ("untouched_differing", c_uint64),
+                ("confidence", c_float), ("reserved", c_uint32), ("class_confidence", c_float * 256), ("notes", c_uint8 * 256),
+                ("advice", c_char * 1024)]
 
 
 FUNCTIONS = {
@@ -250,13 +253,13 @@ class Model:
         return Style(self, handle)
 
     def restyle(self, content, labels, style, output=None, target=None, mask=None, classes=None, strength=1.0, coupling=0.0,
-                morph=1.0, method="network", progress=None):
+                morph=1.0, method="network", confidence=False, progress=None):
         """Restyles `content` (Pixels), in place unless there is an `output`, and returns the report. `classes` maps an index
         to its strength."""
         strengths = [ClassStrength(index, value) for index, value in (classes or {}).items()]
         options = RestyleOptions(fields=RESTYLE_STRENGTH | (RESTYLE_MORPH if target else 0), strength=strength,
                                  coupling=coupling, morph=morph if target else 0.0, class_count=len(strengths),
-                                 method=METHODS[method], progress=told(progress))
+                                 method=METHODS[method], confidence=int(confidence), progress=told(progress))
         if target:
             options.target_labels = ctypes.pointer(target)
         if mask:

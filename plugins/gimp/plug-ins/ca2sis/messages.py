@@ -9,11 +9,6 @@ def _(text):
     return GLib.dgettext(None, text)
 
 
-def N_(text):
-    """Marks a text for translation where it is not shown yet."""
-    return text
-
-
 class Trouble(Exception):
     """Something the user can put right: its text says what was wrong and what to do. Nothing has been changed."""
 

@@ -12,7 +12,7 @@ from gi.repository import Gegl, Gimp
 import library
 
 # Bytes of a pixel of the formats used here.
-SIZES = {"R'G'B'A float": 16, "RGBA float": 16, "Y'A float": 8, "YA float": 8, "R'G'B'A u8": 4, "R'G'B' u8": 3, "Y float": 4, "Y' u8": 1, "Y' u16": 2, "A u8": 1, "Y u8": 1}
+SIZES = {"R'G'B'A float": 16, "RGBA float": 16, "Y'A float": 8, "YA float": 8, "Y'A u8": 2, "R'G'B'A u8": 4, "R'G'B' u8": 3, "Y float": 4, "Y' u8": 1, "Y' u16": 2, "A u8": 1, "Y u8": 1}
 CODES = {"R'G'B'A float": library.RGBA_F32, "RGBA float": library.RGBA_F32,
          "Y'A float": library.GRAY_ALPHA_F32, "YA float": library.GRAY_ALPHA_F32, "R'G'B'A u8": library.RGBA_U8, "Y float": library.GRAY_F32}
 

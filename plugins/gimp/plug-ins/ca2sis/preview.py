@@ -55,18 +55,18 @@ class Worker:
                 task, self.task = self.task, None
             out, settings = library.Pixels(pixels.memory(4 * task.content.width * task.content.height), task.content.width,
                                            task.content.height, library.RGBA_U8), task.settings
-            trouble = None
+            report = trouble = None
             try:
-                task.model.restyle(
+                report = task.model.restyle(
                     task.content, task.labels.view(), task.style, output=out, target=task.target and task.target.view(),
                     mask=task.mask, classes=settings["classes"], strength=settings["strength"], coupling=settings["coupling"],
-                    morph=settings["morph"], method=settings["method"],
+                    morph=settings["morph"], method=settings["method"], confidence=settings["method"] == "network",
                     progress=lambda done: self.task is None and not self.stopped)
             except Cancelled:
                 continue
             except Trouble as error:
                 trouble = str(error)
-            GLib.idle_add(self.done, task, out, trouble)
+            GLib.idle_add(self.done, task, out, report, trouble)
 
 
 class Preview(Gtk.DrawingArea):
