@@ -5,6 +5,7 @@ import array
 import os
 import struct
 import sys
+import threading
 import time
 import traceback
 
@@ -596,6 +597,62 @@ def script_fu_calls_it_by_name():
     new = scene.image.get_layers()[0]
     equal(read(new), scene.stored(scene.direct(scene.floats(), LABELS, *SIZE, STYLE, classes={6: 1.0}, strength=0.5)), "pixels")
     scene.delete()
+
+
+# ---- size
+
+def peak_while(call):
+    """The most memory that a process of the plug-in had resident meanwhile, in bytes, and the seconds it took."""
+    plug_in, peak, going = os.path.join(PLUG_IN, "ca2sis.py").encode(), 0, True
+
+    def watch():
+        nonlocal peak
+        while going:
+            for entry in os.listdir("/proc"):
+                try:
+                    with open(f"/proc/{entry}/cmdline", "rb") as cmdline:
+                        if plug_in not in cmdline.read().split(b"\0"):
+                            continue
+                    with open(f"/proc/{entry}/status") as status:
+                        peak = max(peak, *(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM")))
+                except (OSError, ValueError):
+                    pass
+            time.sleep(0.05)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    start = time.time()
+    try:
+        call()
+    finally:
+        going = False
+        watcher.join()
+    return peak, time.time() - start
+
+
+@test
+def a_layer_of_24_megapixels_takes_at_most_1200_megabytes():
+    size = 6000, 4000
+    for precision in ("U8_NON_LINEAR", "FLOAT_LINEAR"):
+        for output in ("new-layer", "in-place"):
+            image = Gimp.Image.new_with_precision(*size, Gimp.ImageBaseType.RGB, getattr(Gimp.Precision, precision))
+            layers = []
+            for name in ("labels.png", "content.png"):
+                layer = Gimp.file_load_layer(NONINTERACTIVE, image, file(name))
+                image.insert_layer(layer, None, 0)
+                Gimp.context_set_interpolation(Gimp.InterpolationType.NONE)
+                layer.scale(*size, False)
+                layer.set_offsets(0, 0)
+                layers.append(layer)
+            labels, photo = layers
+            photo.add_alpha()
+            image.select_ellipse(Gimp.ChannelOps.REPLACE, 500, 300, 4500, 3000)
+            peak, seconds = peak_while(lambda: ok(call(
+                "plug-in-ca2sis-restyle", image=image, drawables=[photo], labels=labels, reference_file=file("reference.style"),
+                output=output)))
+            print(f"    {precision} {output}: {peak / 1e6:.0f} MB, {seconds:.1f} s")
+            assert 0 < peak <= 1.2e9
+            image.delete()
 
 
 def main():

@@ -95,16 +95,6 @@ def layer_rows(image, but=(), likely=None):
     return rows
 
 
-class Column(Gtk.Box):
-    """As wide as it wants to be at first: a long file name does not push the preview aside."""
-
-    WIDTH = 410
-
-    def do_get_preferred_width(self):
-        least = Gtk.Box.do_get_preferred_width(self)[0]
-        return least, max(least, self.WIDTH)
-
-
 class Slider:
     """A share from 0 to 100 %, as a slider of GIMP's own kind with its name inside."""
 
@@ -122,6 +112,48 @@ class Slider:
         self.quiet = True
         self.adjustment.set_value(round(100 * value, 2))
         self.quiet = False
+
+
+class FileButton(Gtk.Button):
+    """Shows a file's name and lets another be picked. GTK's own builds its whole file chooser before anybody asks for it."""
+
+    def __init__(self, title, changed, patterns):
+        super().__init__()
+        self.title, self.changed, self.patterns, self.path = title, changed, patterns, None
+        self.label = Gtk.Label(xalign=0, ellipsize=2, width_chars=8, max_width_chars=12)
+        line = Gtk.Box(spacing=6)
+        line.pack_start(self.label, True, True, 0)
+        line.pack_start(Gtk.Image.new_from_icon_name("document-open", Gtk.IconSize.BUTTON), False, False, 0)
+        self.add(line)
+        self.get_accessible().set_name(title)
+        self.connect("clicked", self.on_clicked)
+        self.set(None)
+
+    def set(self, path):
+        self.path = path
+        self.label.set_text(os.path.basename(path) if path else _("(none)"))
+        self.set_tooltip_text(path or self.title)
+
+    def on_clicked(self, _button):
+        chooser = Gtk.FileChooserDialog(title=self.title, transient_for=self.get_toplevel(), action=Gtk.FileChooserAction.OPEN)
+        chooser.add_buttons(_("_Cancel"), Gtk.ResponseType.CANCEL, _("_Open"), Gtk.ResponseType.OK)
+        chooser.set_default_response(Gtk.ResponseType.OK)
+        for name, mime, patterns in self.patterns + [(_("All files"), (), ("*",))]:
+            filter = Gtk.FileFilter()
+            filter.set_name(name)
+            for each in mime:
+                filter.add_mime_type(each)
+            for each in patterns:
+                filter.add_pattern(each)
+            chooser.add_filter(filter)
+        if self.path:
+            chooser.set_filename(self.path)
+        if chooser.run() == Gtk.ResponseType.OK:
+            self.set(chooser.get_filename())
+            chooser.destroy()
+            self.changed()
+        else:
+            chooser.destroy()
 
 
 class Swatch(Gtk.DrawingArea):
@@ -198,8 +230,12 @@ class Dialog:
         left.pack_start(self.bar, False, False, 0)
         columns.pack_start(left, True, True, 0)
 
-        right = Column(orientation=Gtk.Orientation.VERTICAL, spacing=9)
-        columns.pack_start(right, False, False, 0)
+        right = Gtk.Box(orientation=Gtk.Orientation.VERTICAL, spacing=9)
+        # Of one width, so that a long file name does not push the preview aside; scrolled where the screen is low.
+        column = Gtk.ScrolledWindow(hscrollbar_policy=Gtk.PolicyType.EXTERNAL, propagate_natural_height=True, min_content_width=390,
+                                    min_content_height=420)
+        column.add(right)
+        columns.pack_start(column, False, False, 0)
         self.controls = right
         names = Gtk.SizeGroup(mode=Gtk.SizeGroupMode.HORIZONTAL)
 
@@ -239,11 +275,13 @@ class Dialog:
         self.reference_box = Choice(self.on_reference)
         line = row(box, _("L_ook of"), self.reference_box, _("The picture whose look is wanted: a layer of any open image, a picture file, "
                                                              "or a saved style"))
-        self.reference_file = self.file_button(_("Pick a picture or a saved style"), self.on_reference_file)
+        self.reference_file = FileButton(_("Pick a picture or a saved style"), self.on_reference_file, [
+            (_("Pictures and styles"), ("image/*",), ("*" + styles.ENDING, "*.xcf"))])
         line.pack_start(self.reference_file, True, True, 0)
         self.reference_labels_box = Choice(self.on_reference_labels)
         self.reference_labels_row = row(box, _("L_abels"), self.reference_labels_box, _("What is where in the reference"))
-        self.reference_labels_file = self.file_button(_("Pick the label map of the reference"), self.on_reference_labels_file)
+        self.reference_labels_file = FileButton(_("Pick the label map of the reference"), self.on_reference_labels_file, [
+            (_("Pictures"), ("image/*",), ("*.xcf",))])
         self.reference_labels_row.pack_start(self.reference_labels_file, True, True, 0)
 
         box = frame(_("Change"))
@@ -279,7 +317,7 @@ class Dialog:
         self.expander = Gtk.Expander(label=_("Model and device"))
         box = Gtk.Box(orientation=Gtk.Orientation.VERTICAL, spacing=6, margin_top=6)
         self.expander.add(box)
-        self.model_file = self.file_button(_("Pick a model"), self.on_model_file)
+        self.model_file = FileButton(_("Pick a model"), self.on_model_file, [(_("Models"), (), ("*.safetensors",))])
         line = Gtk.Box(spacing=6)
         line.pack_start(self.model_file, True, True, 0)
         clear = Gtk.Button.new_from_icon_name("edit-clear", Gtk.IconSize.BUTTON)
@@ -303,12 +341,6 @@ class Dialog:
             actions.set_child_secondary(button, True)
         self.method.fill([(None, _("Network"), "network"), (None, _("Colour statistics"), "statistics")], "network")
         self.output.fill([(None, _("New layer"), "new-layer"), (None, _("In place"), "in-place")], "new-layer")
-
-    def file_button(self, title, changed):
-        button = Gtk.FileChooserButton(title=title, action=Gtk.FileChooserAction.OPEN)
-        button.set_width_chars(10)
-        button.connect("file-set", lambda _button: changed())
-        return button
 
     def show_rows(self):
         """Only what counts is there."""
@@ -367,19 +399,13 @@ class Dialog:
         file_row = [("document-open", _("File…"), FILE)]
         chosen = value("reference") or (FILE if value("reference-file") else self.remembered or FILE)
         self.reference_box.fill(last + file_row + ([(None, "", None)] + rows if rows else []), chosen)
-        if self.path("reference-file"):
-            self.reference_file.set_filename(self.path("reference-file"))
-        else:
-            self.reference_file.unselect_all()
+        self.reference_file.set(self.path("reference-file"))
         self.load_reference_labels()
         for name, slider in (("strength", self.strength), ("coupling", self.coupling)):
             slider.set(value(name))
         self.method.choose(value("method"))
         self.output.choose(value("output"))
-        if self.path("model"):
-            self.model_file.set_filename(self.path("model"))
-        else:
-            self.model_file.unselect_all()
+        self.model_file.set(self.path("model"))
         self.load_devices()
         self.load_classes()
         self.show_rows()
@@ -394,10 +420,7 @@ class Dialog:
             self.reference_labels_box.fill([("gimp-wilber", text, AUTOMATIC), ("document-open", _("File…"), FILE)],
                                            FILE if value("reference-labels-file") or not can_label and not
                                            (self.path("reference-file") or "").endswith(".xcf") else AUTOMATIC)
-            if self.path("reference-labels-file"):
-                self.reference_labels_file.set_filename(self.path("reference-labels-file"))
-            else:
-                self.reference_labels_file.unselect_all()
+            self.reference_labels_file.set(self.path("reference-labels-file"))
         else:
             reference = value("reference")
             rows = layer_rows(reference.get_image(), but=[reference], likely=labels.could_be) if reference else []
@@ -464,7 +487,7 @@ class Dialog:
         self.update("style")
 
     def on_reference_file(self):
-        path = self.reference_file.get_filename()
+        path = self.reference_file.path
         self.quiet = True
         self.config.set_property("reference-file", Gio.File.new_for_path(path))
         # A map named like its picture comes along.
@@ -482,15 +505,15 @@ class Dialog:
             self.config.set_property("reference-labels", value if isinstance(value, Gimp.Item) else None)
         elif value == AUTOMATIC:
             self.config.set_property("reference-labels-file", None)
-            self.reference_labels_file.unselect_all()
+            self.reference_labels_file.set(None)
         self.quiet = False
         self.update("style")
 
     def on_reference_labels_file(self):
-        self.set("reference-labels-file", Gio.File.new_for_path(self.reference_labels_file.get_filename()), "style")
+        self.set("reference-labels-file", Gio.File.new_for_path(self.reference_labels_file.path), "style")
 
     def on_model_file(self):
-        self.set("model", Gio.File.new_for_path(self.model_file.get_filename()), "model")
+        self.set("model", Gio.File.new_for_path(self.model_file.path), "model")
 
     def on_config(self, _config, _param):
         """Reset, or settings that were loaded."""
