@@ -250,9 +250,10 @@ impl LoadedModel {
         &self.0.network
     }
 
-    /// The plain picture of a label map, as [`Synthesis::run`].
+    /// The picture of a label map, as [`Synthesis::run`].
     pub fn synthesize(&self, job: &Synthesis, observer: Option<Observer>) -> Result<RgbImage> {
-        self.check_memory(Synthesis::plan(self.config()))?;
+        let size = job.finish.then(|| (job.labels.width(), job.labels.height()));
+        self.check_memory(Synthesis::plan(self.config(), size))?;
         self.run("synthesize", observer, |network, progress| job.run(network, progress))
     }
 

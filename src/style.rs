@@ -102,6 +102,15 @@ impl Style {
         self.residuals[index]
     }
 
+    /// Takes the network's known errors out of its picture of `labels` in this style: each class gets the mean colour back
+    /// that it had where the style was taken.
+    pub(crate) fn correct(&self, generated: &mut RgbImage, labels: &LabelMap) {
+        for (pixel, &class) in generated.pixels.chunks_exact_mut(3).zip(labels.indices()) {
+            let residual = self.residual(usize::from(class));
+            pixel.iter_mut().zip(residual).for_each(|(v, r)| *v = (*v + r).clamp(0.0, 1.0));
+        }
+    }
+
     /// The mix of several styles: `(style, weights)`, a weight for each class, from 0 up. The weights of a class are taken
     /// as shares among the styles that have the class; a class that none has, or with weights all 0, stays absent. Their
     /// statistics are mixed as [`Statistics::mix`] says.

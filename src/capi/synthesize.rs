@@ -27,8 +27,9 @@ pub struct ca2_synthesize_options {
     pub target_labels: *const ca2_label_view,
     /// How far the shapes have moved to `target_labels`: 0 not at all, 1 whole.
     pub morph: f32,
-    /// Always 0.
-    pub reserved: u32,
+    /// 0: the picture is finished, which makes it of the labels' size before it is resampled, its edges where theirs are, and each class of
+    /// the mean colour that the style's picture showed. 1: the network's picture as it stands.
+    pub plain: u32,
     /// Told how far it is; may be NULL.
     pub progress: ca2_progress_fn,
     /// Handed to `progress`.
@@ -53,18 +54,21 @@ unsafe fn needed(
 ) -> Result<u64> {
     // SAFETY: as the caller says, in this whole body.
     unsafe {
-        let mut maps = label_bytes(label_size(labels, "labels")?);
+        let size = label_size(labels, "labels")?;
+        let mut maps = label_bytes(size);
         if !options.target_labels.is_null() {
             maps += label_bytes(label_size(options.target_labels, "options: target_labels")?);
         }
-        Ok(Synthesis::plan(model.loaded.config()) + maps + output.needed())
+        Ok(Synthesis::plan(model.loaded.config(), (options.plain == 0).then_some(size))
+            + maps
+            + output.needed())
     }
 }
 
 /// The picture that the network makes of a label map in a style, or out of noise when `style` is NULL, written to `output`.
 ///
-/// The network's picture has the model's resolution on the map's longer side; it is resampled to `output`'s size, which
-/// should have the map's aspect. Alpha of `output` is set to opaque. `style` NULL needs a model with a noise mapping
+/// The picture has the map's size when it is finished, else the model's resolution on the map's longer side; it is resampled to
+/// `output`'s size, which should have the map's aspect. Alpha of `output` is set to opaque. `style` NULL needs a model with a noise mapping
 /// (noise_width above 0), else CA2_UNSUPPORTED. All memory is borrowed for the call; `output` is untouched unless it returns
 /// CA2_OK, and must not overlap a label map. `options` may be NULL. Any thread; blocks until the context's earlier work and
 /// this are done. Errors: CA2_INVALID_ARGUMENT, also for labels beyond the model's classes and for a style of another model;
@@ -88,8 +92,8 @@ pub unsafe extern "C" fn ca2_synthesize(
             let options = read_options(options, "options")?;
             let loaded = &model.loaded;
             loaded.context().check_not_in_callback()?;
-            if options.reserved != 0 {
-                return Err(Error::unsupported(format!("options: reserved is {}, not 0", options.reserved)));
+            if options.plain > 1 {
+                return Err(Error::unsupported(format!("options: plain is {}, not 0 or 1", options.plain)));
             }
             let mut output = Output::new(output, "output")?;
             output.must_not_overlap(label_layout(labels, "labels")?, "labels")?;
@@ -114,7 +118,7 @@ pub unsafe extern "C" fn ca2_synthesize(
                 false => Look::Style(ca2_style::borrow(style, "style")?.of(model, "style")?),
             };
             let morph = target.as_ref().map(|(map, share)| (map, *share));
-            let job = Synthesis { labels: &map, morph, look };
+            let job = Synthesis { labels: &map, morph, look, finish: options.plain == 0 };
             let image = observed(options.progress, options.progress_data, |observer| {
                 loaded.synthesize(&job, observer)
             })?;

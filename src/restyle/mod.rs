@@ -12,7 +12,7 @@ mod confidence;
 mod grid;
 mod matrix;
 mod regions;
-mod shape;
+pub(crate) mod shape;
 mod statistics;
 mod window;
 
@@ -569,6 +569,10 @@ fn through_network(
         change.grids[region] = Some(Grid::fit(&samples)).filter(|g| !g.is_zero());
     }
     if !std::ptr::eq(labels, target) {
+        let mut after = after;
+        if morph == 1.0 {
+            wanted.correct(&mut after, &small_target);
+        }
         change.shape = Some(join(job, change, &after, morph));
     }
     Ok(())
@@ -595,7 +599,9 @@ fn join(job: &Job, change: &Change, after: &RgbImage, morph: f32) -> Shape {
         after.resized(side, side)
     } else {
         let small = window.labels(change.coverage.target, after.width);
-        shape::enlarge(after, &small, &interior(&small), &target)
+        let scale = after.width as f64 / side as f64;
+        let first = 0.5 * scale - 0.5;
+        shape::enlarge(after, &small, &interior(&small), &target, [first, scale, first, scale])
     };
     Shape::join(generated, target, between, &shown, &new)
 }
@@ -666,7 +672,7 @@ fn parts(seen: &Seen, after: &RgbImage, target: &LabelMap, regions: &Regions) ->
 }
 
 /// How far each pixel counts as one of its class: less on the class's border, where it is a mixture.
-fn interior(labels: &LabelMap) -> Vec<f32> {
+pub(crate) fn interior(labels: &LabelMap) -> Vec<f32> {
     let (width, height) = (labels.width(), labels.height());
     let at = |i: usize| {
         let (x, y, class) = (i % width, i / width, labels.indices()[i]);
