@@ -42,6 +42,8 @@
 #define CA2_RESTYLE_REPORT_INIT \
     {sizeof(ca2_restyle_report), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0f, 0, {0.0f}, {0}, {0}}
 #define CA2_SYNTHESIZE_OPTIONS_INIT {sizeof(ca2_synthesize_options), 0, NULL, 0.0f, 0, NULL, NULL}
+#define CA2_LABEL_OPTIONS_INIT {sizeof(ca2_label_options), NULL, NULL}
+#define CA2_LABEL_REPORT_INIT {sizeof(ca2_label_report), 0.0f, 0}
 #define CA2_ATTENTION_OPTIONS_INIT {sizeof(ca2_attention_options), 0, 0, NULL, NULL}
 
 
@@ -404,9 +406,9 @@ typedef struct ca2_model_info {
      */
     uint32_t noise_width;
     /**
-     * Always 0.
+     * 1 when it can propose label maps for pictures (ca2_label()), else 0.
      */
-    uint32_t reserved;
+    uint32_t has_labeler;
 } ca2_model_info;
 
 /**
@@ -477,6 +479,91 @@ typedef struct ca2_image_view {
 } ca2_image_view;
 
 /**
+ * Told how much of a call is done, `done` from 0 to 1, never falling. Answers CA2_CONTINUE or CA2_CANCEL.
+ *
+ * Called on the thread that made the call: with 0 before any work, at least every 50 ms meanwhile, also while the call
+ * waits for its turn, and with 1 when all is computed but no output is written yet. After CA2_CANCEL the call stops at its
+ * next block of work, does not call this again, leaves its outputs untouched and returns CA2_CANCELLED. Any other answer
+ * cancels too, and the call returns CA2_UNSUPPORTED.
+ *
+ * Inside it, blocking calls on the same context return CA2_BUSY; retaining, releasing and everything that says "never
+ * blocks" is allowed. It must return: no longjmp, no exception out of it. NULL: not told.
+ */
+typedef int32_t (*ca2_progress_fn)(void *data, float done);
+
+/**
+ * How to label. All zero is the default.
+ */
+typedef struct ca2_label_options {
+    /**
+     * Size of this struct, as CA2_LABEL_OPTIONS_INIT sets it.
+     */
+    size_t struct_size;
+    /**
+     * Told how far it is; may be NULL.
+     */
+    ca2_progress_fn progress;
+    /**
+     * Handed to `progress`.
+     */
+    void *progress_data;
+} ca2_label_options;
+
+/**
+ * A label map of the caller's that is written: as ca2_label_view. Pixels must not overlap each other. All bytes from its first to
+ * its last pixel must be the call's own until it returns; those between the pixels are not changed. In CA2_LABEL_RGB_U8 each
+ * pixel gets its class's colour. This struct never grows.
+ */
+typedef struct ca2_label_view_mut {
+    /**
+     * The top left pixel's class.
+     */
+    void *data;
+    /**
+     * Pixels in a row.
+     */
+    uint32_t width;
+    /**
+     * Rows.
+     */
+    uint32_t height;
+    /**
+     * CA2_LABEL_*.
+     */
+    uint32_t format;
+    /**
+     * Always 0.
+     */
+    uint32_t reserved;
+    /**
+     * Bytes from a pixel to the one below it; 0: tight.
+     */
+    int64_t row_stride;
+    /**
+     * Bytes from a pixel to the one on its right; 0: tight.
+     */
+    int64_t pixel_stride;
+} ca2_label_view_mut;
+
+/**
+ * What a proposed label map does not show by itself.
+ */
+typedef struct ca2_label_report {
+    /**
+     * Size of this struct, as CA2_LABEL_REPORT_INIT sets it.
+     */
+    size_t struct_size;
+    /**
+     * Mean probability of the classes that were chosen, 0 to 1: below about 0.8 the map is worth a look.
+     */
+    float confidence;
+    /**
+     * Always 0.
+     */
+    uint32_t reserved;
+} ca2_label_report;
+
+/**
  * A label map of the caller's: one class for each pixel, laid out as in ca2_image_view. This struct never grows.
  */
 typedef struct ca2_label_view {
@@ -509,19 +596,6 @@ typedef struct ca2_label_view {
      */
     int64_t pixel_stride;
 } ca2_label_view;
-
-/**
- * Told how much of a call is done, `done` from 0 to 1, never falling. Answers CA2_CONTINUE or CA2_CANCEL.
- *
- * Called on the thread that made the call: with 0 before any work, at least every 50 ms meanwhile, also while the call
- * waits for its turn, and with 1 when all is computed but no output is written yet. After CA2_CANCEL the call stops at its
- * next block of work, does not call this again, leaves its outputs untouched and returns CA2_CANCELLED. Any other answer
- * cancels too, and the call returns CA2_UNSUPPORTED.
- *
- * Inside it, blocking calls on the same context return CA2_BUSY; retaining, releasing and everything that says "never
- * blocks" is allowed. It must return: no longjmp, no exception out of it. NULL: not told.
- */
-typedef int32_t (*ca2_progress_fn)(void *data, float done);
 
 /**
  * How to extract a style. All zero is the default.
@@ -759,9 +833,10 @@ typedef struct ca2_synthesize_options {
      */
     float morph;
     /**
-     * Always 0.
+     * 0: the picture is finished, which makes it of the labels' size before it is resampled, its edges where theirs are, and each class of
+     * the mean colour that the style's picture showed. 1: the network's picture as it stands.
      */
-    uint32_t reserved;
+    uint32_t plain;
     /**
      * Told how far it is; may be NULL.
      */
@@ -1055,6 +1130,44 @@ struct ca2_model *ca2_model_retain(struct ca2_model *model);
 void ca2_model_release(struct ca2_model *model);
 
 /**
+ * Proposes a label map for a picture: the class of each pixel, written to `labels`, which has the picture's size and any of the
+ * label formats.
+ *
+ * `picture` is any of 1 x 1 pixel and up; its alpha is not looked at. The labeler sees it small, and its map is carried to full
+ * size along the picture's edges; it is a proposal, to be looked at and corrected. The model needs a labeler (has_labeler in
+ * ca2_model_info), else CA2_UNSUPPORTED. `options` and `report` may be NULL. All memory is borrowed for the call; `labels` and
+ * `report` are untouched unless it returns CA2_OK, and `labels` must not overlap the picture. Any thread; blocks until the
+ * context's earlier work and this are done. Errors: CA2_INVALID_ARGUMENT, also when the sizes differ; CA2_UNSUPPORTED;
+ * CA2_MEMORY_LIMIT; CA2_DEVICE; CA2_CANCELLED; CA2_BUSY. Since 0.1.
+ *
+ * # Safety
+ * Pointers are NULL or what their types say; views tell the truth about their memory.
+ */
+CA2_MUST_USE
+ca2_status ca2_label(const struct ca2_model *model,
+                     const struct ca2_image_view *picture,
+                     const struct ca2_label_options *options,
+                     const struct ca2_label_view_mut *labels,
+                     struct ca2_label_report *report);
+
+/**
+ * How many bytes ca2_label() with the same arguments would need at most beyond them and the model, in `*needed`: an estimate from
+ * above. It returns CA2_MEMORY_LIMIT when that is more than the context's memory_limit.
+ *
+ * Pixels are not looked at. Any thread, any time; never blocks. Errors: CA2_INVALID_ARGUMENT, CA2_UNSUPPORTED, also for a model
+ * without a labeler; `*needed` is untouched then. Since 0.1.
+ *
+ * # Safety
+ * Pointers are NULL or what their types say.
+ */
+CA2_MUST_USE
+ca2_status ca2_label_plan(const struct ca2_model *model,
+                          const struct ca2_image_view *picture,
+                          const struct ca2_label_options *options,
+                          const struct ca2_label_view_mut *labels,
+                          uint64_t *needed);
+
+/**
  * The style of a reference picture under its label map; gives one reference in `*out`, to be released with
  * ca2_style_release().
  *
@@ -1244,8 +1357,8 @@ ca2_status ca2_restyle_plan(const struct ca2_model *model,
 /**
  * The picture that the network makes of a label map in a style, or out of noise when `style` is NULL, written to `output`.
  *
- * The network's picture has the model's resolution on the map's longer side; it is resampled to `output`'s size, which
- * should have the map's aspect. Alpha of `output` is set to opaque. `style` NULL needs a model with a noise mapping
+ * The picture has the map's size when it is finished, else the model's resolution on the map's longer side; it is resampled to
+ * `output`'s size, which should have the map's aspect. Alpha of `output` is set to opaque. `style` NULL needs a model with a noise mapping
  * (noise_width above 0), else CA2_UNSUPPORTED. All memory is borrowed for the call; `output` is untouched unless it returns
  * CA2_OK, and must not overlap a label map. `options` may be NULL. Any thread; blocks until the context's earlier work and
  * this are done. Errors: CA2_INVALID_ARGUMENT, also for labels beyond the model's classes and for a style of another model;

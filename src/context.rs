@@ -11,6 +11,7 @@ use candle_core::Device;
 use crate::attention::{self, AttentionMaps, attention};
 use crate::device::{self, Choice};
 use crate::image::{LabelMap, RgbImage, View};
+use crate::label::{Labeling, label};
 use crate::model::Model;
 use crate::nn::{Config, Network};
 use crate::progress::Progress;
@@ -268,6 +269,51 @@ impl LoadedModel {
         self.run("attention", observer, |network, progress| {
             attention(network, labels, &style.to_device(network.device())?, stage, progress)
         })
+    }
+
+    /// A label map for a picture, as [`label`](crate::label::label).
+    ///
+    /// # Errors
+    /// As it, but [`Error::Unsupported`] when the model has no labeler; [`Error::MemoryLimit`].
+    pub fn label(&self, picture: View, observer: Option<Observer>) -> Result<Labeling> {
+        self.check_labeler()?;
+        self.check_memory(self.label_plan(picture.width(), picture.height()))?;
+        self.run("label", observer, |network, progress| label(network, &picture, progress))
+    }
+
+    /// Refuses a model that cannot propose label maps.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`].
+    pub fn check_labeler(&self) -> Result<()> {
+        match self.config().labeler {
+            Some(_) => Ok(()),
+            None => Err(Error::unsupported(format!(
+                "the model {:?} has no labeler: give a label map, or use a model that has one",
+                self.model().metadata().name
+            ))),
+        }
+    }
+
+    /// Bytes that [`label`](Self::label) allocates at most for a picture of this size, beside it and the model: an estimate from
+    /// above, 0 for a model without a labeler.
+    pub fn label_plan(&self, width: usize, height: usize) -> u64 {
+        let Config { resolution, classes, labeler, .. } = self.config();
+        let Some(labeler) = labeler else { return 0 };
+        // What it sees: the shorter side at the network's resolution, the longer at four times that at most, in whole steps.
+        let (resolution, short, long) =
+            (*resolution as f64, width.min(height) as f64, width.max(height) as f64);
+        let scale = (resolution / short).min(4.0 * resolution / long);
+        let side = |length: usize| (length as f64 * scale).ceil() as usize + labeler.step();
+        let seen = (side(width) * side(height)) as u64;
+        // At the finest level its inputs, unfolded for a convolution, and outputs; every level's outputs, kept for the way up.
+        let finest = labeler.widths.iter().take(2).sum::<usize>() * 12;
+        let kept = labeler.widths.iter().sum::<usize>() * 2;
+        let tensors = seen * 4 * (finest + kept + 5 * classes + 12) as u64;
+        // Smaller pictures, two maps; rows of colours for each thread.
+        let pixels = 4 * (width * height) as u64;
+        let rows = (self.context().threads() * width * 40 * 12) as u64;
+        tensors + pixels + rows + (height * side(width) * 12) as u64
     }
 
     /// As [`Context::run`], with the network.

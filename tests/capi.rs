@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use ca2sis::image::{LabelMap, Picture};
+use ca2sis::image::{LabelMap, Picture, Samples};
+use ca2sis::label::label;
 use ca2sis::model::{self, Class, FORMAT, Metadata, Model};
-use ca2sis::nn::{self, Config, Mapping, Stage};
+use ca2sis::nn::{self, Config, LabelerSizes, Mapping, Stage};
 use ca2sis::progress::Progress;
 use ca2sis::restyle::{Job, Method, Statistics, restyle_to_picture};
 use ca2sis::style::Style;
@@ -97,7 +98,7 @@ fn command(program: &Path) -> Command {
     command
 }
 
-/// The smallest network with every part: 16 x 16 pixels, two stages.
+/// The smallest network with every part, or without those that can be left out: 16 x 16 pixels, two stages.
 fn tiny(classes: usize, mapping: bool) -> Config {
     let stage = |up, self_attention| Stage {
         channels_in: 8,
@@ -119,7 +120,7 @@ fn tiny(classes: usize, mapping: bool) -> Config {
         mask_size: 8,
         base_size: 8,
         exclude_background: false,
-        labeler: None,
+        labeler: mapping.then(|| LabelerSizes { widths: vec![4, 8] }),
         mapping: mapping.then_some(Mapping { latent: 4, width: 8 }),
         stages: vec![stage(false, true), stage(true, false)],
     }
@@ -210,7 +211,7 @@ fn sample(folder: &Path, classes: &[Class]) -> Sample {
     for (name, picture, labels) in
         [("content", &content, &labels), ("reference", &reference, &reference_labels)]
     {
-        let ca2sis::image::Samples::U8(samples) = picture.samples() else { panic!("8 bits") };
+        let Samples::U8(samples) = picture.samples() else { panic!("8 bits") };
         files.push(folder.join(format!("{name}.pam")));
         pam(files.last().unwrap(), 160, 120, 3, samples);
         files.push(folder.join(format!("{name}_labels.pam")));
@@ -285,12 +286,12 @@ fn c_and_cpp_programs_restyle_the_sample_as_rust_does() {
         Style::extract(&network, &sample.reference, &sample.reference_labels, Progress::NONE).unwrap();
     let job = Job::new(&sample.content, &sample.labels, Method::Network { network: &network, style: &style });
     let (expected, _) = restyle_to_picture(&job, Progress::NONE).unwrap();
-    let ca2sis::image::Samples::U8(expected) = expected.samples() else { panic!("8 bits") };
-    let ca2sis::image::Samples::U8(before) = sample.content.samples() else { panic!("8 bits") };
+    let Samples::U8(expected) = expected.samples() else { panic!("8 bits") };
+    let Samples::U8(before) = sample.content.samples() else { panic!("8 bits") };
     assert_ne!(expected, before, "something is to be done");
     let job = Job { method: Method::Statistics(style.statistics()), ..job };
     let (by_statistics, _) = restyle_to_picture(&job, Progress::NONE).unwrap();
-    let ca2sis::image::Samples::U8(by_statistics) = by_statistics.samples() else { panic!("8 bits") };
+    let Samples::U8(by_statistics) = by_statistics.samples() else { panic!("8 bits") };
     assert_ne!(by_statistics, expected);
     let statistics =
         Statistics::extract(&sample.reference, &sample.reference_labels, model.classes().len()).unwrap();
@@ -334,6 +335,13 @@ fn nothing_breaks_by_misuse() {
         let said = run(command(&program).args(&arguments));
         assert!(said.ends_with(" 0 failed\n"), "{said}");
     }
+    // The label map that it left there is what Rust proposes for its picture.
+    let pixels = (0..24 * 17).flat_map(|i| [0, 40, 80].map(|c| (i * 7 + c) as u8)).collect();
+    let picture = Picture::new(24, 17, 3, Samples::U8(pixels)).unwrap();
+    let network = Model::open(&arguments[0]).unwrap().network(&Device::Cpu).unwrap();
+    let proposed = label(&network, &picture.view(), Progress::NONE).unwrap();
+    assert_eq!(std::fs::read(folder.path().join("proposed.bin")).unwrap(), proposed.labels.indices());
+    assert!(proposed.labels.classes_present().len() > 1, "a map of one class would prove little");
 }
 
 /// The same with the C side's reads, writes and arithmetic checked; leaks of the whole program too.

@@ -16,6 +16,7 @@ fn header_is_up_to_date() {
         "context",
         "model",
         "image",
+        "label",
         "style",
         "restyle",
         "synthesize",

@@ -4,7 +4,7 @@ use std::ffi::c_void;
 
 use super::handle::null;
 use crate::image::{self, Channels, LabelMap, RgbImage, SampleType, Transfer, View, ViewMut};
-use crate::model::Model;
+use crate::model::{Class, Model};
 use crate::{Error, Result};
 
 /// 8-bit samples, 0 to 255. A sample type plus 1 for gray, 2 for gray and alpha, 3 for RGB, 4 for RGB and alpha is a pixel
@@ -130,6 +130,29 @@ pub struct ca2_label_view {
     pub pixel_stride: i64,
 }
 
+/// A label map of the caller's that is written: as ca2_label_view. Pixels must not overlap each other. All bytes from its first to
+/// its last pixel must be the call's own until it returns; those between the pixels are not changed. In CA2_LABEL_RGB_U8 each
+/// pixel gets its class's colour. This struct never grows.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct ca2_label_view_mut {
+    /// The top left pixel's class.
+    pub data: *mut c_void,
+    /// Pixels in a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// CA2_LABEL_*.
+    pub format: u32,
+    /// Always 0.
+    pub reserved: u32,
+    /// Bytes from a pixel to the one below it; 0: tight.
+    pub row_stride: i64,
+    /// Bytes from a pixel to the one on its right; 0: tight.
+    pub pixel_stride: i64,
+}
+
 /// Where a view's bytes are: `length` bytes from `start`, the first pixel `first` bytes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
@@ -212,6 +235,15 @@ impl Layout {
         self.start < other.start + other.length && other.start < self.start + self.length
     }
 
+    fn must_not_overlap(&self, own: &str, input: Self, name: &str) -> Result<()> {
+        if self.overlaps(&input) {
+            return Err(Error::invalid(format!(
+                "{own} overlaps {name} in memory, bytes between pixels included: give it memory of its own"
+            )));
+        }
+        Ok(())
+    }
+
     /// The bytes.
     ///
     /// # Safety
@@ -267,8 +299,20 @@ unsafe fn frozen<T: Copy>(view: *const T, name: &str) -> Result<T> {
 /// `view` is NULL or a view.
 pub(super) unsafe fn label_layout(view: *const ca2_label_view, name: &str) -> Result<Layout> {
     // SAFETY: as the caller says.
-    let view = unsafe { frozen(view, name)? };
-    let bytes = match view.format {
+    let ca2_label_view { data, width, height, format, reserved, row_stride, pixel_stride } =
+        unsafe { frozen(view, name)? };
+    label_bytes_at(name, data, (width, height), (format, reserved), (row_stride, pixel_stride))
+}
+
+/// Checks a label view's numbers, to read or to write.
+fn label_bytes_at(
+    name: &str,
+    data: *const c_void,
+    size: (u32, u32),
+    (format, reserved): (u32, u32),
+    strides: (i64, i64),
+) -> Result<Layout> {
+    let bytes = match format {
         CA2_LABEL_U8 => 1,
         CA2_LABEL_U16 => 2,
         CA2_LABEL_U32 => 4,
@@ -277,10 +321,10 @@ pub(super) unsafe fn label_layout(view: *const ca2_label_view, name: &str) -> Re
             return Err(Error::unsupported(format!("{name}: format is {other}, which is no CA2_LABEL_*")));
         }
     };
-    if view.reserved != 0 {
-        return Err(Error::unsupported(format!("{name}: reserved is {}, not 0", view.reserved)));
+    if reserved != 0 {
+        return Err(Error::unsupported(format!("{name}: reserved is {reserved}, not 0")));
     }
-    Layout::new(name, view.data, (view.width, view.height), (view.row_stride, view.pixel_stride), bytes)
+    Layout::new(name, data, size, strides, bytes)
 }
 
 /// A label map's width and height.
@@ -328,6 +372,61 @@ pub(super) unsafe fn labels(view: *const ca2_label_view, name: &str, model: &Mod
         }
     };
     map.map_err(|e| Error::invalid(format!("{name}: {e}")))
+}
+
+/// Where a label map goes. Its memory is not touched before it is written.
+pub(super) struct LabelOutput {
+    view: ca2_label_view_mut,
+    bytes: Layout,
+    name: String,
+}
+
+impl LabelOutput {
+    /// # Safety
+    /// `view` is NULL or a view that tells the truth for as long as this lives.
+    pub unsafe fn new(view: *const ca2_label_view_mut, name: &str) -> Result<Self> {
+        // SAFETY: as the caller says.
+        let view = unsafe { frozen(view, name)? };
+        let ca2_label_view_mut { data, width, height, format, reserved, row_stride, pixel_stride } = view;
+        let bytes =
+            label_bytes_at(name, data, (width, height), (format, reserved), (row_stride, pixel_stride))?;
+        Ok(Self { view, bytes, name: name.to_owned() })
+    }
+
+    pub fn check_size(&self, of: &str, (width, height): (usize, usize)) -> Result<()> {
+        let (w, h) = (self.view.width as usize, self.view.height as usize);
+        if (w, h) == (width, height) {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "{} is {w} x {h} pixels, but {of} is {width} x {height}: make them the same size",
+            self.name
+        )))
+    }
+
+    pub fn must_not_overlap(&self, input: Layout, name: &str) -> Result<()> {
+        self.bytes.must_not_overlap(&self.name, input, name)
+    }
+
+    /// Writes a map of this size.
+    pub fn write(&mut self, labels: &LabelMap, classes: &[Class]) {
+        let places = self.bytes.pixels(labels.width(), labels.height());
+        // SAFETY: as the maker of this said; nothing else reads or writes these bytes until the call returns.
+        let bytes = unsafe {
+            std::slice::from_raw_parts_mut(
+                self.view.data.cast::<u8>().sub(self.bytes.first),
+                self.bytes.length,
+            )
+        };
+        for (&class, at) in labels.indices().iter().zip(places) {
+            match self.view.format {
+                CA2_LABEL_U8 => bytes[at] = class,
+                CA2_LABEL_U16 => bytes[at..at + 2].copy_from_slice(&u16::from(class).to_ne_bytes()),
+                CA2_LABEL_U32 => bytes[at..at + 4].copy_from_slice(&u32::from(class).to_ne_bytes()),
+                _ => bytes[at..at + 3].copy_from_slice(&classes[usize::from(class)].color),
+            }
+        }
+    }
 }
 
 /// A picture of the caller's.
@@ -422,13 +521,7 @@ impl Output {
     }
 
     pub fn must_not_overlap(&self, input: Layout, name: &str) -> Result<()> {
-        if self.bytes.overlaps(&input) {
-            return Err(Error::invalid(format!(
-                "{} overlaps {name} in memory, bytes between pixels included: give it memory of its own",
-                self.name
-            )));
-        }
-        Ok(())
+        self.bytes.must_not_overlap(&self.name, input, name)
     }
 
     /// Whether this is exactly the content, which is then changed in place. Refuses an output of another form than the

@@ -81,8 +81,8 @@ pub struct ca2_model_info {
     pub stage_count: u32,
     /// Width of its noise mapping's input; 0 when it has none and cannot synthesise without a style.
     pub noise_width: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// 1 when it can propose label maps for pictures (ca2_label()), else 0.
+    pub has_labeler: u32,
 }
 
 // SAFETY: repr(C), begins with struct_size, and is numbers and pointers.
@@ -216,7 +216,7 @@ pub unsafe extern "C" fn ca2_model_get_info(
             style_width: network.style_width() as u32,
             stage_count: network.stages.len() as u32,
             noise_width: network.mapping.map_or(0, |m| m.latent as u32),
-            reserved: 0,
+            has_labeler: u32::from(network.labeler.is_some()),
         };
         // SAFETY: checked above.
         unsafe { write_sized(info, &value) };

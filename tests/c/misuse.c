@@ -2,7 +2,7 @@
  *
  *   misuse MODEL OTHER_MODEL FOLDER
  *
- * MODEL has a noise mapping, OTHER_MODEL has none and other weights but the same classes; FOLDER is for files. */
+ * MODEL has a noise mapping and a labeler, OTHER_MODEL has neither and other weights but the same classes; FOLDER is for files. */
 #include <ca2sis.h>
 
 #include <math.h>
@@ -177,6 +177,19 @@ static void nulls(const char *path) {
     EXPECT(bad, ca2_attention_plan(model, &map, maps, 2, &needed));
     EXPECT(bad, ca2_attention_plan(model, &map, maps, SIZE_MAX, &needed));
     EXPECT(bad, ca2_attention_plan(model, &map, maps, 3, NULL));
+    uint8_t proposed[N];
+    memset(proposed, 0xA5, sizeof proposed);
+    const ca2_label_view_mut to = {proposed, W, H, CA2_LABEL_U8, 0, 0, 0};
+    EXPECT(bad, ca2_label(NULL, &content, NULL, &to, NULL));
+    EXPECT(bad, ca2_label(model, NULL, NULL, &to, NULL));
+    SAYS("picture");
+    EXPECT(bad, ca2_label(model, &content, NULL, NULL, NULL));
+    SAYS("labels");
+    EXPECT(bad, ca2_label_plan(NULL, &content, NULL, &to, &needed));
+    EXPECT(bad, ca2_label_plan(model, NULL, NULL, &to, &needed));
+    EXPECT(bad, ca2_label_plan(model, &content, NULL, NULL, &needed));
+    EXPECT(bad, ca2_label_plan(model, &content, NULL, &to, NULL));
+    CHECK(proposed[0] == 0xA5);
     CHECK(untouched());
 
     CHECK(ca2_context_retain(NULL) == NULL && ca2_model_retain(NULL) == NULL && ca2_style_retain(NULL) == NULL);
@@ -738,6 +751,11 @@ static int32_t inside(void *data, float done) {
     ca2_image_view_mut maps[3];
     memset(maps, 0, sizeof maps);
     EXPECT(CA2_BUSY, ca2_attention(model, &map, style, NULL, maps, 3));
+    static uint8_t proposed[N];
+    const ca2_label_view_mut to = {proposed, W, H, CA2_LABEL_U8, 0, 0, 0};
+    EXPECT(CA2_BUSY, ca2_label(model, &content, NULL, &to, NULL));
+    uint64_t needed = 0;
+    EXPECT(CA2_OK, ca2_label_plan(model, &content, NULL, &to, &needed));
     EXPECT(CA2_BUSY, ca2_model_open(context, model_path, &m));
     EXPECT(CA2_OK, ca2_model_find_class(model, "sky", &index));
     EXPECT(CA2_OK, ca2_style_save_memory(style, NULL, &size));
@@ -995,6 +1013,113 @@ static void synthesis(const ca2_model *strange) {
     EXPECT(CA2_INVALID_ARGUMENT, ca2_attention(model, &map, style, &attention, maps, 3));
 }
 
+/* A label map that the model proposes, in every format, and what cannot be one. */
+static void labelling(const char *folder, const ca2_model *strange) {
+    uint8_t narrow[N], again[N], colors[N * 3], gaps[H * (W * 2 + 3)];
+    uint16_t wide[N];
+    uint32_t widest[N];
+    ca2_label_view_mut to = {narrow, W, H, CA2_LABEL_U8, 0, 0, 0};
+    ca2_label_report report = CA2_LABEL_REPORT_INIT;
+    EXPECT(CA2_OK, ca2_label(model, &content, NULL, &to, &report));
+    CHECK(report.confidence > 0.0f && report.confidence <= 1.0f && report.struct_size == sizeof report);
+    for (int i = 0; i < N; i++) CHECK(narrow[i] < 3);
+    char path[4200];
+    snprintf(path, sizeof path, "%s/proposed.bin", folder);
+    FILE *file = fopen(path, "wb");
+    CHECK(file != NULL && fwrite(narrow, 1, N, file) == N && fclose(file) == 0);
+
+    to.data = wide, to.format = CA2_LABEL_U16;
+    EXPECT(CA2_OK, ca2_label(model, &content, NULL, &to, NULL));
+    to.data = widest, to.format = CA2_LABEL_U32;
+    EXPECT(CA2_OK, ca2_label(model, &content, NULL, &to, NULL));
+    to.data = colors, to.format = CA2_LABEL_RGB_U8;
+    EXPECT(CA2_OK, ca2_label(model, &content, NULL, &to, NULL));
+    memset(gaps, 0xA5, sizeof gaps);
+    const ca2_label_view_mut loose = {gaps + (H - 1) * (W * 2 + 3), W, H, CA2_LABEL_U8, 0, -(W * 2 + 3), 2};
+    EXPECT(CA2_OK, ca2_label(model, &content, NULL, &loose, NULL));
+    for (int i = 0; i < N; i++) {
+        ca2_class_info info = CA2_CLASS_INFO_INIT;
+        EXPECT(CA2_OK, ca2_model_get_class(model, narrow[i], &info));
+        CHECK(wide[i] == narrow[i] && widest[i] == narrow[i] && memcmp(colors + i * 3, info.color, 3) == 0);
+        const uint8_t *there = gaps + (H - 1 - i / W) * (W * 2 + 3) + i % W * 2;
+        CHECK(there[0] == narrow[i] && (i % W == W - 1 || there[1] == 0xA5));
+    }
+    /* What comes out goes in. */
+    ca2_label_view from = {colors, W, H, CA2_LABEL_RGB_U8, 0, 0, 0};
+    EXPECT(CA2_OK, ca2_restyle(model, &content, &from, style, NULL, &output, NULL));
+    reset();
+    /* A picture of one pixel, and floats of any value. */
+    ca2_image_view one = content;
+    one.width = one.height = 1;
+    to.data = again, to.format = CA2_LABEL_U8, to.width = to.height = 1;
+    EXPECT(CA2_OK, ca2_label(model, &one, NULL, &to, NULL));
+    CHECK(again[0] < 3);
+    to.width = W, to.height = H;
+    float wild[N * 3];
+    const float values[] = {NAN, INFINITY, -INFINITY, 1e30f, -1e30f, 0.5f, -0.0f};
+    for (int i = 0; i < N * 3; i++) wild[i] = values[i % 7];
+    const ca2_image_view floats = {wild, W, H, CA2_PIXEL_RGB_F32, CA2_TRANSFER_LINEAR, 0, 0};
+    EXPECT(CA2_OK, ca2_label(model, &floats, NULL, &to, NULL));
+    for (int i = 0; i < N; i++) CHECK(again[i] < 3);
+
+    /* No labeler. */
+    memset(again, 0xA5, sizeof again);
+    uint64_t needed = 7;
+    EXPECT(CA2_UNSUPPORTED, ca2_label(strange, &content, NULL, &to, &report));
+    SAYS("has no labeler");
+    EXPECT(CA2_UNSUPPORTED, ca2_label_plan(strange, &content, NULL, &to, &needed));
+    CHECK(needed == 7);
+    /* Wrong sizes, formats, strides, structs; over the picture. */
+    const ca2_label_view_mut good = to;
+    to.width--;
+    EXPECT(CA2_INVALID_ARGUMENT, ca2_label(model, &content, NULL, &to, NULL));
+    SAYS("same size");
+    EXPECT(CA2_INVALID_ARGUMENT, ca2_label_plan(model, &content, NULL, &to, &needed));
+    to = good;
+    to.height = 0;
+    EXPECT(CA2_INVALID_ARGUMENT, ca2_label(model, &content, NULL, &to, NULL));
+    to = good;
+    to.data = NULL;
+    EXPECT(CA2_INVALID_ARGUMENT, ca2_label(model, &content, NULL, &to, NULL));
+    to = good;
+    to.format = 5;
+    EXPECT(CA2_UNSUPPORTED, ca2_label(model, &content, NULL, &to, NULL));
+    to = good;
+    to.reserved = 1;
+    EXPECT(CA2_UNSUPPORTED, ca2_label(model, &content, NULL, &to, NULL));
+    to = good;
+    const int64_t bad_strides[] = {1, -1, W - 1, INT64_MAX, INT64_MIN};
+    for (size_t i = 0; i < sizeof bad_strides / sizeof *bad_strides; i++) {
+        to.row_stride = bad_strides[i];
+        EXPECT(CA2_INVALID_ARGUMENT, ca2_label(model, &content, NULL, &to, NULL));
+    }
+    to = good;
+    to.data = pixels + N * 3 - 1;
+    EXPECT(CA2_INVALID_ARGUMENT, ca2_label(model, &content, NULL, &to, NULL));
+    SAYS("overlaps");
+    to = good;
+    report.struct_size--;
+    EXPECT(CA2_INVALID_ARGUMENT, ca2_label(model, &content, NULL, &to, &report));
+    ca2_label_options options = CA2_LABEL_OPTIONS_INIT;
+    options.struct_size++;
+    EXPECT(CA2_OK, ca2_label_plan(model, &content, NULL, &to, &needed));
+    options.struct_size = 8;
+    EXPECT(CA2_INVALID_ARGUMENT, ca2_label(model, &content, &options, &to, NULL));
+    options.struct_size = sizeof options;
+    /* Stopped at any point. */
+    const float points[] = {0.0f, 0.1f, 0.5f, 1.0f};
+    for (size_t i = 0; i < 4; i++) {
+        struct watch w = watching(points[i]);
+        options.progress = watch_progress;
+        options.progress_data = &w;
+        EXPECT(CA2_CANCELLED, ca2_label(model, &content, &options, &to, NULL));
+        CHECK(w.stopped && w.calls_after == 0 && !w.fell);
+    }
+    for (int i = 0; i < N; i++) CHECK(again[i] == 0xA5);
+    EXPECT(CA2_OK, ca2_label(model, &content, NULL, &to, NULL));
+    CHECK(memcmp(again, narrow, N) == 0);
+}
+
 /* What objects say of themselves, and what a result is reported to lack. */
 static void information(void) {
     size_t count = 0;
@@ -1013,7 +1138,7 @@ static void information(void) {
     ca2_model_info info = CA2_MODEL_INFO_INIT;
     EXPECT(CA2_OK, ca2_model_get_info(model, &info));
     CHECK(strcmp(info.name, "tiny") == 0 && info.class_count == 3 && info.resolution == 16 && info.stage_count == 2 &&
-          info.style_width == 4 && info.noise_width == 4);
+          info.style_width == 4 && info.noise_width == 4 && info.has_labeler == 1);
     ca2_class_info class_info = CA2_CLASS_INFO_INIT;
     EXPECT(CA2_OK, ca2_model_get_class(model, 2, &class_info));
     CHECK(strcmp(class_info.name, "sea") == 0 && class_info.color[2] == 200 && class_info.color[3] == 255);
@@ -1247,16 +1372,19 @@ static void memory(void) {
     target.data = flipped;
     ca2_synthesize_options morph = CA2_SYNTHESIZE_OPTIONS_INIT;
     morph.target_labels = &target;
-    for (int call = 0; call < 3; call++)
+    uint8_t proposed[N];
+    const ca2_label_view_mut to = {proposed, W, H, CA2_LABEL_U8, 0, 0, 0};
+    for (int call = 0; call < 4; call++)
         for (uint64_t less = 0; less <= 1; less++) {
             needed = 0;
             if (call == 0) EXPECT(CA2_OK, ca2_style_extract_plan(model, &content, &map, NULL, &needed));
             if (call == 1) EXPECT(CA2_OK, ca2_synthesize_plan(model, &map, &morph, &output, &needed));
             if (call == 2) EXPECT(CA2_OK, ca2_attention_plan(model, &map, maps, 3, &needed));
+            if (call == 3) EXPECT(CA2_OK, ca2_label_plan(model, &content, NULL, &to, &needed));
             CHECK(needed > N);
             ca2_context_options options = CA2_CONTEXT_OPTIONS_INIT;
             options.device = CA2_DEVICE_CPU;
-            options.threads = 1;
+            options.threads = 2; /* as those of the context that was asked: each has buffers of its own */
             options.memory_limit = needed - less;
             ca2_context *c = NULL;
             ca2_model *m = NULL;
@@ -1267,7 +1395,8 @@ static void memory(void) {
             if (call == 0) EXPECT(expected, ca2_style_extract(m, &content, &map, NULL, &s));
             if (call == 1) EXPECT(expected, ca2_synthesize(m, &map, style, &morph, &output));
             if (call == 2) EXPECT(expected, ca2_attention(m, &map, style, NULL, maps, 3));
-            char number[32];
+            if (call == 3) EXPECT(expected, ca2_label(m, &content, NULL, &to, NULL));
+            char number[64];
             snprintf(number, sizeof number, "needs %llu bytes", (unsigned long long)needed);
             if (less == 1) SAYS(number);
             if (less == 1) CHECK(untouched());
@@ -1321,6 +1450,7 @@ int main(int count, char **arguments) {
         threads();
         styles(arguments[3], strange);
         synthesis(strange);
+        labelling(arguments[3], strange);
         information();
         confidence();
         statistics();

@@ -103,6 +103,13 @@ int main(int count, char **arguments) {
     attention.stage = 1;
     const ca2_image_view_mut maps[] = {output, {NULL, 0, 0, 0, 0, 0, 0}, {NULL, 0, 0, 0, 0, 0, 0}};
     CHECK(ca2_attention(model, &map, style, &attention, maps, 3) == CA2_OK);
+    const ca2_label_view_mut proposed = {labels, 20, 10, CA2_LABEL_U8, 0, 0, 0};
+    ca2_label_options labelling = CA2_LABEL_OPTIONS_INIT;
+    labelling.progress = go_on;
+    labelling.progress_data = &calls;
+    ca2_label_report told = CA2_LABEL_REPORT_INIT;
+    CHECK(ca2_label_plan(model, &content, &labelling, &proposed, &needed) == CA2_OK && needed > 0);
+    CHECK(ca2_label(model, &content, &labelling, &proposed, &told) == CA2_OK && told.confidence > 0.0f);
     CHECK(ca2_attention_plan(model, &map, maps, 3, &needed) == CA2_OK && needed > 0);
 
     CHECK(ca2_restyle(NULL, NULL, NULL, NULL, NULL, NULL, NULL) == CA2_INVALID_ARGUMENT);
