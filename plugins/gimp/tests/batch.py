@@ -403,7 +403,7 @@ def live_filters_are_refused_for_a_new_layer():
     scene = Scene()
     blur = Gimp.DrawableFilter.new(scene.photo, "gegl:gaussian-blur", "blur")
     scene.photo.append_filter(blur)
-    refused(scene, "“photo” has live filters", "Merge Filters")
+    refused(scene, "“photo” has live filters", "Merge them first")
     scene.delete()
 
 

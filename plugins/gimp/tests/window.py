@@ -225,6 +225,72 @@ def settings_are_kept_and_the_last_look_too():
     remote("equal(read(image.get_layers()[0]), scene.stored(scene.direct(scene.floats(), LABELS, *SIZE, STYLE, strength=0.5)), 'again')")
 
 
+def looks():
+    """A number for what the dialog's left half shows now."""
+    found = dict(line.split("=") for line in x("getwindowgeometry", "--shell", dialog()).split())
+    area = f"{400}x{380}+{int(found['X']) + 100}+{int(found['Y']) + 60}"
+    made = subprocess.run(["import", "-silent", "-window", "root", "-crop", area, "-format", "%#", "info:"], capture_output=True, text=True,
+                          check=True)
+    return made.stdout.strip()
+
+
+@test
+def the_preview_follows_the_controls():
+    main_window()
+    remote("image.set_selected_layers([scene.photo])")
+    open_dialog()
+    full = looks()
+
+    def strength(value):
+        key("alt+t")
+        key("ctrl+a")
+        x("type", value)
+        key("Tab")
+    strength("0")
+    none = until("a preview of strength 0", lambda: looks() != full and looks(), 5)
+    strength("60")
+    some = until("a preview of strength 60", lambda: looks() not in (full, none) and looks(), 5)
+    time.sleep(1)
+    assert looks() == some, "the preview does not come to rest"
+    strength("0")
+    until("the preview of strength 0 again", lambda: looks() == none, 5)
+    key("Escape")
+    closed()
+
+
+@test
+def cancel_at_work_leaves_the_image_as_it_was_and_the_dialog_open():
+    remote("""
+big = Gimp.Image.new(4500, 3000, Gimp.ImageBaseType.RGB)
+for name in ("labels", "content"):
+    layer = Gimp.file_load_layer(NONINTERACTIVE, big, file(name + ".png"))
+    big.insert_layer(layer, None, 0)
+    Gimp.context_set_interpolation(Gimp.InterpolationType.NONE)
+    layer.scale(4500, 3000, False)
+    layer.set_offsets(0, 0)
+    layer.set_name(name)
+big.clean_all()
+shown = Gimp.Display.new(big)
+sizes = lambda: [(l.get_id(), l.get_width()) for l in big.get_layers()]
+pixels_before, layers_before = read(big.get_layers()[0]), sizes()
+""", 120)
+    time.sleep(2)
+    open_dialog()
+    time.sleep(4)
+    key("alt+y")
+    time.sleep(1.0)
+    shot("at-work")
+    key("Escape")
+    time.sleep(4)
+    assert dialog(), "the dialog is gone"
+    shot("stopped")
+    remote("assert sizes() == layers_before and read(big.get_layers()[0]) == pixels_before, 'the image changed'")
+    key("alt+y")
+    closed(120)
+    assert len(remote("sizes()")) == 3, "no result the second time"
+    remote("shown.delete()")
+
+
 @test
 def cancel_leaves_the_image_as_it_was():
     main_window()

@@ -117,7 +117,7 @@ def the_layer(image, drawables):
     if not isinstance(layer, Gimp.Layer):
         raise Trouble(_("{} is no layer. Select the layer to work on.").format(quoted(layer.get_name())))
     if layer.is_floating_sel():
-        raise Trouble(_("The selection floats. Choose Layer > Anchor Floating Selection or To New Layer first."))
+        raise Trouble(_("The selection floats. Anchor it in the Layers dialog first, or make it a new layer."))
     return layer
 
 
@@ -166,8 +166,8 @@ class Job:
                 raise Trouble(_("The group {} is locked, so that it takes no new layer. Unlock it in the Layers dialog.").format(
                     quoted(lock.get_name())))
             if [f for f in layer.get_filters() if f.get_visible()]:
-                raise Trouble(_("{} has live filters, which a new layer made of its pixels would not show. Choose Layer > Merge "
-                                "Filters first, or the output In place.").format(quoted(layer.get_name())))
+                raise Trouble(_("{} has live filters, which a new layer made of its pixels would not show. Merge them first, by "
+                                "the fx in the Layers dialog, or choose the output In place.").format(quoted(layer.get_name())))
         if not Gimp.Selection.is_empty(self.image) and not layer.mask_intersect()[0]:
             raise Trouble(_("The selection does not touch {}. Select a part of it, or choose Select > None to restyle all of "
                             "it.").format(quoted(layer.get_name())))

@@ -43,7 +43,7 @@ class ContextOptions(Sized):
 class ModelInfo(Sized):
     _fields_ = [("struct_size", c_size_t), ("name", c_char_p), ("version", c_char_p), ("licence", c_char_p),
                 ("class_count", c_uint32), ("resolution", c_uint32), ("style_width", c_uint32),
-                ("stage_count", c_uint32), ("noise_width", c_uint32), ("reserved", c_uint32)]
+                ("stage_count", c_uint32), ("noise_width", c_uint32), ("has_labeler", c_uint32)]
 
 
 class ClassInfo(Sized):
@@ -63,6 +63,14 @@ class LabelView(Structure):
 
 class ExtractOptions(Sized):
     _fields_ = [("struct_size", c_size_t), ("progress", PROGRESS), ("progress_data", c_void_p)]
+
+
+class LabelOptions(Sized):
+    _fields_ = [("struct_size", c_size_t), ("progress", PROGRESS), ("progress_data", c_void_p)]
+
+
+class LabelReport(Sized):
+    _fields_ = [("struct_size", c_size_t), ("confidence", c_float), ("reserved", c_uint32)]
 
 
 class ClassStrength(Structure):
@@ -107,6 +115,11 @@ FUNCTIONS = {
     "ca2_style_release": (None, [c_void_p]),
     "ca2_restyle": (c_int32, [c_void_p, POINTER(ImageView), POINTER(LabelView), c_void_p, POINTER(RestyleOptions),
                               POINTER(ImageView), POINTER(RestyleReport)]),
+}
+
+# What an older library may lack: the plug-in then does without.
+OPTIONAL = {
+    "ca2_label": (c_int32, [c_void_p, POINTER(ImageView), POINTER(LabelOptions), POINTER(LabelView), POINTER(LabelReport)]),
 }
 
 
@@ -163,9 +176,10 @@ class Library:
             raise Trouble(_("{} is of another version than this plug-in: it has interface {}, the plug-in needs {}.").format(
                 path, _("unknown") if found is None else found if found != ABI_VERSION else _("of an older day"),
                 ABI_VERSION) + " " + again)
-        for name, (result, arguments) in FUNCTIONS.items():
-            function = getattr(self._library, name)
-            function.restype, function.argtypes = result, arguments
+        for name, (result, arguments) in (FUNCTIONS | OPTIONAL).items():
+            function = getattr(self._library, name, None)
+            if function:
+                function.restype, function.argtypes = result, arguments
             setattr(self, name[len("ca2_"):], function)
         self.version_text = self.version().decode()
 
@@ -219,6 +233,7 @@ class Model:
         info = ModelInfo()
         library.check(library.model_get_info(handle, byref(info)))
         self.name = info.name.decode()
+        self.has_labeler = info.has_labeler == 1
         self.classes = []
         for index in range(info.class_count):
             each = ClassInfo()
@@ -237,7 +252,16 @@ class Model:
 
     def can_label(self):
         """Whether this library and model find labels by themselves."""
-        return False
+        return self.has_labeler and self.library.label is not None
+
+    def label(self, picture, progress=None):
+        """The map that the model proposes for a picture: Pixels of one byte a class."""
+        import mmap
+        map = Pixels(mmap.mmap(-1, picture.width * picture.height), picture.width, picture.height, LABEL_U8)
+        report = LabelReport()
+        self.library.check(self.library.label(self.handle, byref(picture.image()), byref(LabelOptions(progress=told(progress))),
+                                              byref(map.labels()), byref(report)))
+        return map
 
     def extract(self, picture, labels, progress=None):
         """The style of a reference picture (Pixels) under its labels (a LabelView)."""

@@ -1,57 +1,32 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Where a style comes from: a layer, a picture file, a style file. Each is extracted once and kept by what it was made of."""
 
-import hashlib
 import os
 
 from gi.repository import Gimp, GLib
 
+import cache
 import labels
 import pixels
 from messages import Trouble, _, quoted
 
 ENDING = ".style"
 
-# Styles kept; each has some ten kilobytes.
-KEPT = 200
-
-
-def folder():
-    path = os.path.join(Gimp.cache_directory(), "ca2sis")
-    os.makedirs(path, exist_ok=True)
-    return path
-
-
-def cached_file(key):
-    return os.path.join(folder(), key + ENDING)
-
-
-def digest(*parts):
-    """One name for all of the parts, which are texts or memory."""
-    whole = hashlib.blake2b(digest_size=20)
-    for part in parts:
-        part = part.encode() if isinstance(part, str) else part
-        whole.update(len(part).to_bytes(8, "little"))
-        whole.update(part)
-    return whole.hexdigest()
-
 
 def cached(model, key, extract):
     """The style of this name: from the cache, or extracted and put there."""
-    path = cached_file(key)
+    path = cache.path(key + ENDING)
     if os.path.exists(path):
         try:
             style = model.open_style(path)
-            os.utime(path)
+            cache.used(path)
             return style
-        except (Trouble, OSError):
-            pass
+        except Trouble:
+            pass  # damaged, or of another format: made again
     style = extract()
     try:
         style.save(path)
-        old = sorted((e for e in os.scandir(folder()) if e.name.endswith(ENDING)), key=lambda e: -e.stat().st_mtime)
-        for entry in old[KEPT:]:
-            os.remove(entry.path)
+        cache.trim()
     except (Trouble, OSError):
         pass  # a cache that cannot be written only costs time
     return style
@@ -64,7 +39,7 @@ class Remembered:
         self.key = key
 
     def style(self, model, progress=None):
-        path = cached_file(self.key)
+        path = cache.path(self.key + ENDING)
         if not os.path.exists(path):
             raise Trouble(_("The reference of the last time is not there any more. Choose Filters > CA2-SIS Restyle… and pick a "
                             "reference."))
@@ -103,7 +78,7 @@ class Layer:
         width, height = layer.get_width(), layer.get_height()
         map = labels_for(layer, self.item, model)
         stored, format = pixels.get_stored(layer.get_buffer(), 0, 0, width, height)
-        self.key = digest(model.fingerprint(), f"{width} {height} {map.source.format} {map.pixel_stride}", format, stored,
+        self.key = cache.digest(model.fingerprint(), f"{width} {height} {map.source.format} {map.pixel_stride}", format, stored,
                           map.source.data)
         del stored
         return cached(model, self.key, lambda: self.extract(model, map, progress))
@@ -128,7 +103,7 @@ class File:
 
     def style(self, model, progress=None):
         try:
-            self.key = digest(model.fingerprint(), file_bytes(self.path), file_bytes(self.labels_path))
+            self.key = cache.digest(model.fingerprint(), file_bytes(self.path), file_bytes(self.labels_path))
         except OSError as error:
             raise Trouble(_("{} cannot be read: {}. Pick another reference.").format(error.filename, error.strerror)) from None
         return cached(model, self.key, lambda: self.extract(model, progress))
