@@ -13,7 +13,7 @@ import traceback
 
 W = os.environ["CA2SIS_TEST"]
 REMOTE, SHOTS = os.path.join(W, "remote"), os.path.join(W, "shots")
-DIALOG = "CA2-SIS Restyle|CA2-SISで"
+DIALOG = "CA2-SIS Restyle|CA2-SIS リスタイル"
 sent = 0
 
 
@@ -84,7 +84,7 @@ def search(text):
     """GIMP's action search, by its key."""
     main_window()
     key("slash")
-    until("the action search", lambda: windows("Search Actions|アクション"), 15)
+    until("the action search", lambda: windows("Search Actions|検索"), 15)
     time.sleep(0.4)
     x("type", text)
     time.sleep(1.2)
@@ -165,7 +165,7 @@ def the_dialog_is_there_within_a_second_of_a_plug_ins_own_start():
     running = plug_in_processes()
     main_window()
     key("slash")
-    until("the action search", lambda: windows("Search Actions|アクション"), 15)
+    until("the action search", lambda: windows("Search Actions|検索"), 15)
     time.sleep(0.4)
     x("type", "CA2-SIS Rest")
     time.sleep(1.2)

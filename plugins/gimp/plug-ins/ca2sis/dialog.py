@@ -71,7 +71,7 @@ class Dialog:
         self.preview.connect("size-allocate", self.on_resize)
         left.pack_start(self.preview, True, True, 0)
         line = Gtk.Box(spacing=12)
-        split = Gtk.CheckButton(label=_("Split _view"), use_underline=True)
+        split = Gtk.CheckButton(label=_("Split vie_w"), use_underline=True)
         split.connect("toggled", lambda button: self.preview.set_split(button.get_active()))
         line.pack_start(split, False, False, 0)
         hint = Gtk.Label(label=_("Hold the button down on the picture to see the original"))
@@ -189,7 +189,7 @@ class Dialog:
         line.pack_start(clear, False, False, 0)
         row(box, _("Mo_del"), line, _("A model file; none: the model inside ca2sis"))
         self.device = Choice(lambda: self.set("device", self.device.value(), "model"))
-        row(box, _("De_vice"), self.device, _("What computes"))
+        row(box, _("Dev_ice"), self.device, _("What computes"))
         self.expander.connect("notify::expanded", self.on_expander)
         right.pack_start(self.expander, False, False, 0)
 
