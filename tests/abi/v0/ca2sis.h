@@ -833,9 +833,10 @@ typedef struct ca2_synthesize_options {
      */
     float morph;
     /**
-     * Always 0.
+     * 0: the picture is finished, which makes it of the labels' size before it is resampled, its edges where theirs are, and each class of
+     * the mean colour that the style's picture showed. 1: the network's picture as it stands.
      */
-    uint32_t reserved;
+    uint32_t plain;
     /**
      * Told how far it is; may be NULL.
      */
@@ -1356,8 +1357,8 @@ ca2_status ca2_restyle_plan(const struct ca2_model *model,
 /**
  * The picture that the network makes of a label map in a style, or out of noise when `style` is NULL, written to `output`.
  *
- * The network's picture has the model's resolution on the map's longer side; it is resampled to `output`'s size, which
- * should have the map's aspect. Alpha of `output` is set to opaque. `style` NULL needs a model with a noise mapping
+ * The picture has the map's size when it is finished, else the model's resolution on the map's longer side; it is resampled to
+ * `output`'s size, which should have the map's aspect. Alpha of `output` is set to opaque. `style` NULL needs a model with a noise mapping
  * (noise_width above 0), else CA2_UNSUPPORTED. All memory is borrowed for the call; `output` is untouched unless it returns
  * CA2_OK, and must not overlap a label map. `options` may be NULL. Any thread; blocks until the context's earlier work and
  * this are done. Errors: CA2_INVALID_ARGUMENT, also for labels beyond the model's classes and for a style of another model;
