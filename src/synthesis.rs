@@ -7,8 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::image::{LabelMap, RgbImage};
 use crate::nn::{Config, Network};
 use crate::progress::Progress;
-use crate::restyle::shape;
-use crate::restyle::{Bounds, Window, interior, network_bytes};
+use crate::restyle::{Bounds, Window, interior, network_bytes, shape};
 use crate::style::{Style, check_classes};
 use crate::{Error, Result};
 

@@ -5,12 +5,15 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ca2sis::Error;
-use ca2sis::image::{Channels, LabelMap, Layout, Picture, SampleType, Samples, Transfer, View, ViewMut};
+use ca2sis::image::{
+    Channels, LabelMap, Layout, Picture, RgbImage, SampleType, Samples, Transfer, View, ViewMut,
+};
 use ca2sis::model::Class;
 use ca2sis::nn::{self, Config, Network, Stage};
 use ca2sis::progress::Progress;
 use ca2sis::restyle::{Job, Method, Options, Report, Statistics, plan, restyle, restyle_to_picture};
 use ca2sis::style::Style;
+use ca2sis::synthesis::{Look, Synthesis};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use half::f16;
@@ -457,4 +460,37 @@ fn confidence_is_within_its_range_and_covers_the_classes() {
     let mean = at.iter().sum::<f32>() / at.len() as f32;
     assert!((mean - figures.overall).abs() < 0.05 * figures.overall, "{mean} {}", figures.overall);
     assert!(figures.at(60, 0).is_none() && figures.at(0, 60).is_none(), "outside the window");
+}
+
+#[test]
+fn a_finished_picture_has_the_labels_size_and_the_styles_mean_colours() {
+    let network = network();
+    let (look, map) = (picture(96, 64, 0.3), labels(96, 64));
+    let style = Style::extract(&network, &look, &map, Progress::NONE).unwrap();
+    let made = |finish| {
+        let job = Synthesis { labels: &map, morph: None, look: Look::Style(&style), finish };
+        job.run(&network, Progress::NONE).unwrap()
+    };
+    let (plain, finished) = (made(false), made(true));
+    assert_eq!((plain.width, plain.height), (32, 21));
+    assert_eq!((finished.width, finished.height), (96, 64));
+    let mean = |image: &RgbImage, map: &LabelMap, class: u8| -> [f32; 3] {
+        let (mut sum, mut count) = ([0.0; 3], 0.0);
+        for (pixel, _) in image.pixels.chunks(3).zip(map.indices()).filter(|(_, c)| **c == class) {
+            (0..3).for_each(|c| sum[c] += pixel[c]);
+            count += 1.0;
+        }
+        sum.map(|s| s / count)
+    };
+    let far = |a: [f32; 3], b: [f32; 3]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let (look, small) = (look.to_rgb_f32(), map.resize_nearest(32, 21));
+    for class in 0..CLASSES as u8 {
+        let wanted = mean(&look, &map, class);
+        let (before, after) = (mean(&plain, &small, class), mean(&finished, &map, class));
+        // Noise draws up to white and black, where a shift of the colour is cut off.
+        assert!(
+            far(after, wanted) < 0.5 * far(before, wanted),
+            "{class}: {before:?}, then {after:?}, for {wanted:?}"
+        );
+    }
 }

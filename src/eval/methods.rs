@@ -25,7 +25,7 @@ pub enum Method {
     Statistics,
     /// The restyling job.
     Restyle,
-    /// A picture of the content's labels in the reference's style, finished; classes that the reference lacks in the content's own.
+    /// A finished picture of the content's labels in the reference's style.
     Synthesize,
 }
 
@@ -117,12 +117,7 @@ pub fn run(
         Method::ReinhardPerClass => baselines::reinhard_per_class(&rgb(), labels, &look(), reference_labels),
         Method::ClassMean => baselines::class_mean(labels, &look(), reference_labels),
         Method::Synthesize => {
-            let own = Style::extract(model(), &content.picture, labels, Progress::NONE)?;
-            let look = style()?;
-            let known: Vec<f32> =
-                (0..model().config().classes).map(|class| f32::from(u8::from(look.has(class)))).collect();
-            let wanted = own.toward(&look, &known)?;
-            let picture = Synthesis { labels, morph: None, look: Look::Style(&wanted), finish: true };
+            let picture = Synthesis { labels, morph: None, look: Look::Style(&style()?), finish: true };
             picture.run(model(), Progress::NONE)?
         }
         Method::Statistics => {

@@ -170,6 +170,27 @@ mod tests {
         }
     }
 
+    /// Along the edges of a wide map, no pixel is a mixture of two classes.
+    #[test]
+    fn an_enlarged_picture_has_the_edges_of_its_labels() {
+        let (width, height, side) = (90, 60, 16);
+        let inside = |x: usize, y: usize| (x as f64 - 40.0).hypot(y as f64 - 33.0) < 21.0;
+        let labels = (0..width * height).map(|i| u8::from(inside(i % width, i / width))).collect();
+        let target = LabelMap::new(width, height, labels).unwrap();
+        let window = Window::whole(width, height);
+        let small = window.labels(&target, side);
+        let colours = [[0.1, 0.2, 0.9], [0.8, 0.3, 0.0]];
+        let pixels = small.indices().iter().flat_map(|&class| colours[usize::from(class)]).collect();
+        let generated = RgbImage { width: side, height: side, pixels };
+        let large = enlarge(&generated, &small, &vec![1.0; side * side], &target, window.to_network(side));
+        assert_eq!((large.width, large.height), (width, height));
+        for (pixel, &class) in large.pixels.chunks(3).zip(target.indices()) {
+            for (v, wanted) in pixel.iter().zip(colours[usize::from(class)]) {
+                assert!((v - wanted).abs() < 1e-5, "{pixel:?} of class {class}");
+            }
+        }
+    }
+
     /// A new object on a backdrop takes nothing from the backdrop's correction.
     #[test]
     fn another_class_does_not_pull() {
