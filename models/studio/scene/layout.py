@@ -107,14 +107,14 @@ class Layout:
         """Stands the products around the middle, on podiums or a stage where the layout has them."""
         rng = self.rng
         looseness = rng.uniform(0.0, 0.35)
-        tallest = products[0][1].height
+        first_height = products[0][1].height
         placed = []
         for i, (kind, product) in enumerate(products):
             podium_height, radius = 0.0, product.radius
             if podiums and not self.staged and rng.random() < 0.6:
                 podium_height = rng.uniform(0.12, 0.8) * (1 if product.height < 1.4 else 0.4)
                 radius = product.radius * rng.uniform(1.15, 1.5)
-            x, y = self.find_place(i, len(products), product.height, tallest, radius, looseness)
+            x, y = self.find_place(i, len(products), product.height, first_height, radius, looseness)
             self.feet.append((x, y, radius, podium_height))
             if kind == "carton":
                 yaw = rng.choice([rng.uniform(-0.15, 0.15), rng.uniform(0.3, 0.8), -rng.uniform(0.3, 0.8)])
@@ -142,7 +142,7 @@ class Layout:
         boxes = np.array(boxes)
         self.low, self.high = boxes[:, [0, 2, 4]].min(0), boxes[:, [1, 3, 5]].max(0)
 
-    def find_place(self, i, count, height, tallest, radius, looseness):
+    def find_place(self, i, count, height, first_height, radius, looseness):
         """The best of 200 random places for product i: free, near the middle, hiding no other."""
         rng, feet = self.rng, self.feet
         best = None
@@ -151,7 +151,7 @@ class Layout:
                 x, y = 0.0, rng.uniform(0, 0.2)
             else:
                 x = rng.uniform(-2.2, 2.2)
-                y = rng.uniform(-0.9, 0.55) * (1 if height < tallest * 0.7 else 0.5)
+                y = rng.uniform(-0.9, 0.55) * (1 if height < first_height * 0.7 else 0.5)
             if any(math.hypot(x - a, y - b) < radius + r + 0.03 for a, b, r, _ in feet):
                 continue
             if any(y < b - 0.1 and abs(x - a) < 0.35 * (radius + r) for a, b, r, _ in feet):

@@ -12,7 +12,7 @@ from .meshes import mesh_from
 
 
 def direction(azimuth, elevation):
-    """Unit vector from the products towards a light; azimuth 0 is where the camera looks from."""
+    """Unit vector from the products towards a light; azimuth 0 is the front."""
     return Vector(
         (
             math.sin(azimuth) * math.cos(elevation),
@@ -97,7 +97,7 @@ def light(look, layout):
     # The camera's white, in kelvin.
     white = rng.uniform(4600, 6200)
 
-    # Key.
+    # Key. Some moods draw some of it again; seeds count on all these draws.
     key_color = kelvin(rng.uniform(*mood.kelvin), white)
     azimuth = side * math.radians(rng.uniform(25, 120))
     elevation = math.radians(rng.uniform(20, 62))

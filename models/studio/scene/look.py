@@ -15,7 +15,7 @@ class Mood(NamedTuple):
     weight: float
     # Of the backdrop, OKLCH.
     lightness: tuple[float, float]
-    # The key light: colour temperature in kelvin, width, and what the fill light has of its power.
+    # The key light's colour temperature in kelvin and its width, and the fill light's power (the key's is 1).
     kelvin: tuple[int, int]
     size: tuple[float, float]
     fill: tuple[float, float]
@@ -72,7 +72,7 @@ class Look:
 
     def __init__(self, seed, print_size):
         self.seed, self.print_size = seed, print_size
-        self.materials = {}
+        self.made = {}
         rng = self.rng("main")
         self.mood = weighted(rng, {name: mood.weight for name, mood in MOODS.items()})
         family_name = weighted(rng, {name: family.weight for name, family in FAMILIES.items()})
@@ -116,8 +116,8 @@ class Look:
 
     def material(self, slot):
         """The material of a slot such as "body:0"."""
-        if slot not in self.materials:
+        if slot not in self.made:
             shader = Shader(slot)
             materials.MATERIALS[slot.split(":")[0]](self, self.rng(slot), shader)
-            self.materials[slot] = shader.material
-        return self.materials[slot]
+            self.made[slot] = shader.material
+        return self.made[slot]
