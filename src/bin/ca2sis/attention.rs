@@ -8,7 +8,7 @@ use ca2sis::progress::Progress;
 use ca2sis::style::Style;
 use ca2sis::{Error, Result};
 
-use crate::common::{LimitArgs, ModelArgs, ReferenceArgs, check_output, json, say};
+use crate::common::{LimitArgs, ModelArgs, ReferenceArgs, check_output, extract_plan, json, say};
 use crate::progress::{Bar, check_interrupt};
 
 /// Write the attention of each class as gray pictures
@@ -48,7 +48,7 @@ pub fn run(args: Args) -> Result<bool> {
     args.limit.check(attention::plan(network.config(), labels.width(), labels.height()))?;
     let style = match args.reference.is_empty() {
         true => {
-            args.limit.check(Style::plan(network.config(), content.width(), content.height()))?;
+            args.limit.check(extract_plan(&network, &content))?;
             Style::extract(&network, srgb.as_ref().unwrap_or(&content), &labels, Progress::new(&first))?
         }
         false => args.reference.style(&model, &network, args.limit)?,

@@ -225,7 +225,7 @@ impl ReferenceArgs {
         let mut looks = kept.collect::<Result<Vec<_>>>()?;
         for entry in self.pictures(model, Some(network)) {
             let (path, picture, labels) = entry?;
-            limit.check(Style::plan(network.config(), picture.width(), picture.height()))?;
+            limit.check(extract_plan(network, &picture))?;
             let bar = Bar::new(format!("reading {}", path.display()));
             looks.push(Style::extract(network, &picture, &labels, Progress::new(&|done| bar.at(done)))?);
         }
@@ -251,6 +251,11 @@ impl ReferenceArgs {
             _ => Statistics::mix(&looks.iter().zip(&rows).map(|(l, r)| (l, &r[..])).collect::<Vec<_>>()),
         }
     }
+}
+
+/// What taking the style of a picture allocates.
+pub fn extract_plan(network: &Network, picture: &Picture) -> u64 {
+    Style::plan(network.config(), picture.width(), picture.height(), rayon::current_num_threads())
 }
 
 /// The label map of the picture that was read from `path`: the one that is named, or what the model proposes.
