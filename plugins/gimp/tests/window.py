@@ -1,0 +1,358 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""The plug-in in a GIMP with a window, driven by keys and the pointer as a user would. Runs inside the host, beside GIMP.
+
+`remote()` asks GIMP what the image holds. Pictures of the screen go to $CA2SIS_TEST/shots."""
+
+import ast
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+
+W = os.environ["CA2SIS_TEST"]
+REMOTE, SHOTS = os.path.join(W, "remote"), os.path.join(W, "shots")
+DIALOG = "CA2-SIS Restyle|CA2-SISで"
+sent = 0
+
+
+def x(*arguments, check=True):
+    return subprocess.run(["xdotool", *map(str, arguments)], capture_output=True, text=True, check=check).stdout
+
+
+def shot(name):
+    os.makedirs(SHOTS, exist_ok=True)
+    subprocess.run(["import", "-silent", "-window", "root", os.path.join(SHOTS, name + ".png")], check=True)
+
+
+def until(what, condition, seconds=30, every=0.1):
+    end = time.time() + seconds
+    while time.time() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(every)
+    shot("waiting")
+    raise AssertionError(f"{what}: not within {seconds} s (shots/waiting.png)")
+
+
+def remote(code, seconds=60):
+    """Runs code inside GIMP; the value of `result` or of an expression."""
+    global sent
+    try:
+        ast.parse(code, mode="eval")
+        code = "result = " + code
+    except SyntaxError:
+        pass
+    with open(os.path.join(REMOTE, f"{sent}.new"), "w") as file:
+        file.write(code)
+    os.rename(os.path.join(REMOTE, f"{sent}.new"), os.path.join(REMOTE, f"{sent}.py"))
+    path = os.path.join(REMOTE, f"{sent}.answer")
+    until("GIMP's answer", lambda: os.path.exists(path), seconds, 0.02)
+    sent += 1
+    with open(path) as file:
+        answer = file.read()
+    if answer.startswith("FAILED"):
+        raise AssertionError(answer)
+    return ast.literal_eval(answer)
+
+
+def windows(pattern):
+    return x("search", "--onlyvisible", "--name", pattern, check=False).split()
+
+
+def dialog():
+    found = windows(DIALOG)
+    return found[0] if found else None
+
+
+def key(*names):
+    for name in names:
+        x("key", "--clearmodifiers", name)
+        time.sleep(0.15)
+
+
+def main_window():
+    found = until("GIMP's window", lambda: windows("scene.xcf|restyle-scene|Untitled|– GIMP"))
+    x("windowactivate", "--sync", found[-1], check=False)
+    x("mousemove", 640, 420)
+    time.sleep(0.3)
+
+
+def search(text):
+    """GIMP's action search, by its key."""
+    main_window()
+    key("slash")
+    until("the action search", lambda: windows("Search Actions|アクション"), 15)
+    time.sleep(0.4)
+    x("type", text)
+    time.sleep(1.2)
+    key("Return")
+
+
+def open_dialog():
+    search("CA2-SIS Rest")
+    until("the dialog", dialog, 20, 0.02)
+    x("windowactivate", "--sync", dialog(), check=False)
+    time.sleep(2.5)
+
+
+def closed(seconds=60):
+    until("the end of the dialog", lambda: not dialog(), seconds)
+    time.sleep(0.5)
+
+
+def layers():
+    return remote("[l.get_name() for l in image.get_layers()]")
+
+
+SCENE = """
+scene = Scene(alpha=False)
+image = scene.image
+labels = label_layer(image, LABELS, "labels")
+image.reorder_item(scene.photo, None, 0)
+image.set_selected_layers([scene.photo])
+other = Gimp.Image.new_with_precision(*SIZE, Gimp.ImageBaseType.RGB, Gimp.Precision.FLOAT_NON_LINEAR)
+look = a_layer(other, "look")
+write(look, "R'G'B'A float", REFERENCE)
+label_layer(other, REFERENCE_LABELS, "its labels")
+other.reorder_item(look, None, 0)
+image.clean_all()
+display = Gimp.Display.new(image)
+before = snapshot(image)
+"""
+
+tests = []
+
+
+def test(function):
+    tests.append(function)
+    return function
+
+
+@test
+def the_dialog_opens_by_search_and_applies_what_its_preview_shows():
+    open_dialog()
+    shot("dialog")
+    key("alt+y")
+    closed()
+    assert layers() == ["photo restyled", "photo", "labels"], layers()
+    remote("equal(read(image.get_layers()[0]), scene.stored(scene.direct(scene.floats(), LABELS, *SIZE, STYLE)), 'the result')")
+    shot("applied")
+
+
+def plug_in_processes():
+    plug_in = remote("PLUG_IN").encode() + b"/ca2sis.py"
+
+    def running():
+        for entry in os.listdir("/proc"):
+            try:
+                with open(f"/proc/{entry}/cmdline", "rb") as file:
+                    if plug_in in file.read().split(b"\0"):
+                        yield int(entry)
+            except (OSError, ValueError):
+                pass
+    return running
+
+
+@test
+def the_dialog_is_there_within_a_second_of_a_plug_ins_own_start():
+    # The least a plug-in takes: one that is started, and ends at once with a sentence.
+    remote("start = __import__('time').time()\ncall('plug-in-ca2sis-save-style', image=image, drawables=[scene.photo])")
+    least = remote("__import__('time').time() - start")
+    remote("image.set_selected_layers([scene.photo])")
+    running = plug_in_processes()
+    main_window()
+    key("slash")
+    until("the action search", lambda: windows("Search Actions|アクション"), 15)
+    time.sleep(0.4)
+    x("type", "CA2-SIS Rest")
+    time.sleep(1.2)
+    key("Return")
+    until("the plug-in", lambda: list(running()), 10, 0.005)
+    start = time.time()
+    until("the dialog", dialog, 20, 0.005)
+    took = time.time() - start
+    print(f"    {took:.2f} s, of which a plug-in's start {least:.2f} s")
+    time.sleep(2)
+    key("Escape")
+    closed()
+    assert took - least <= 1.0
+
+
+@test
+def undo_is_one_step():
+    main_window()
+    key("ctrl+z")
+    time.sleep(1)
+    remote("differences = snapshot(image)[0] == before[0]\nassert differences, 'one undo does not give the image back'")
+    assert layers() == ["photo", "labels"]
+
+
+@test
+def repeat_has_the_reference_also_when_its_image_is_closed():
+    remote("other.delete()")
+    main_window()
+    key("ctrl+f")
+    until("the repeated result", lambda: len(layers()) == 3)
+    remote("equal(read(image.get_layers()[0]), scene.stored(scene.direct(scene.floats(), LABELS, *SIZE, STYLE)), 'repeated')")
+
+
+@test
+def settings_are_kept_and_the_last_look_too():
+    main_window()
+    key("ctrl+z")
+    time.sleep(0.5)
+    remote("image.set_selected_layers([scene.photo])")
+    open_dialog()
+    # The strength: its slider by its key, then half.
+    key("alt+t")
+    key("ctrl+a")
+    x("type", "50")
+    key("Tab")
+    time.sleep(1)
+    shot("half")
+    key("alt+y")
+    closed()
+    remote("equal(read(image.get_layers()[0]), scene.stored(scene.direct(scene.floats(), LABELS, *SIZE, STYLE, strength=0.5)), 'half')")
+    main_window()
+    key("ctrl+z")
+    remote("image.set_selected_layers([scene.photo])")
+    open_dialog()
+    key("alt+y")
+    closed()
+    remote("equal(read(image.get_layers()[0]), scene.stored(scene.direct(scene.floats(), LABELS, *SIZE, STYLE, strength=0.5)), 'again')")
+
+
+def looks():
+    """A number for what the dialog's left half shows now."""
+    found = dict(line.split("=") for line in x("getwindowgeometry", "--shell", dialog()).split())
+    area = f"{400}x{380}+{int(found['X']) + 100}+{int(found['Y']) + 60}"
+    made = subprocess.run(["import", "-silent", "-window", "root", "-crop", area, "-format", "%#", "info:"], capture_output=True, text=True,
+                          check=True)
+    return made.stdout.strip()
+
+
+@test
+def the_preview_follows_the_controls():
+    main_window()
+    remote("image.set_selected_layers([scene.photo])")
+    open_dialog()
+    full = looks()
+
+    def strength(value):
+        key("alt+t")
+        key("ctrl+a")
+        x("type", value)
+        key("Tab")
+    strength("0")
+    none = until("a preview of strength 0", lambda: looks() != full and looks(), 5)
+    strength("60")
+    some = until("a preview of strength 60", lambda: looks() not in (full, none) and looks(), 5)
+    time.sleep(1)
+    assert looks() == some, "the preview does not come to rest"
+    strength("0")
+    until("the preview of strength 0 again", lambda: looks() == none, 5)
+    key("Escape")
+    closed()
+
+
+@test
+def cancel_at_work_leaves_the_image_as_it_was_and_the_dialog_open():
+    remote("""
+big = Gimp.Image.new(4500, 3000, Gimp.ImageBaseType.RGB)
+for name in ("labels", "content"):
+    layer = Gimp.file_load_layer(NONINTERACTIVE, big, file(name + ".png"))
+    big.insert_layer(layer, None, 0)
+    Gimp.context_set_interpolation(Gimp.InterpolationType.NONE)
+    layer.scale(4500, 3000, False)
+    layer.set_offsets(0, 0)
+    layer.set_name(name)
+big.clean_all()
+shown = Gimp.Display.new(big)
+sizes = lambda: [(l.get_id(), l.get_width()) for l in big.get_layers()]
+pixels_before, layers_before = read(big.get_layers()[0]), sizes()
+""", 120)
+    time.sleep(2)
+    open_dialog()
+    time.sleep(4)
+    key("alt+y")
+    time.sleep(1.0)
+    shot("at-work")
+    key("Escape")
+    time.sleep(4)
+    assert dialog(), "the dialog is gone"
+    shot("stopped")
+    remote("assert sizes() == layers_before and read(big.get_layers()[0]) == pixels_before, 'the image changed'")
+    key("alt+y")
+    closed(120)
+    assert len(remote("sizes()")) == 3, "no result the second time"
+    remote("shown.delete()")
+
+
+@test
+def cancel_leaves_the_image_as_it_was():
+    main_window()
+    key("ctrl+z")
+    remote("image.set_selected_layers([scene.photo])")
+    remote("before = snapshot(image)")
+    open_dialog()
+    key("Escape")
+    closed()
+    remote("assert snapshot(image) == before, 'the image changed'")
+
+
+@test
+def a_killed_plug_in_leaves_the_image_as_it_was():
+    """What GIMP's own Cancel does: it ends the process, here at several moments of the work."""
+    running, caught = plug_in_processes(), 0
+    for moment in (0.05, 0.15, 0.25, 0.35, 0.45, 0.6):
+        remote("before = snapshot(image)[0]")
+        main_window()
+        key("ctrl+f")
+        until("the plug-in", lambda: list(running()), 10, 0.005)
+        time.sleep(moment)
+        for process in running():
+            os.kill(process, signal.SIGKILL)
+            caught += 1
+        time.sleep(1.5)
+        for each in windows("GIMP Message|Plug-in crashed"):
+            x("windowactivate", "--sync", each, check=False)
+            key("Escape")
+        if not remote("snapshot(image)[0] == before"):
+            assert len(layers()) == 3, "half a result"
+            main_window()
+            key("ctrl+z")
+            time.sleep(0.5)
+            assert remote("snapshot(image)[0] == before"), "what was there is not undone in one step"
+    assert caught >= 3, f"the plug-in was caught at work only {caught} times"
+
+
+def main():
+    only = os.environ.get("CA2SIS_ONLY", "")
+    good = bad = 0
+    remote(SCENE, 120)
+    for each in tests:
+        if only and only not in each.__name__:
+            continue
+        start = time.time()
+        try:
+            each()
+            good += 1
+            print(f"ok      {each.__name__} ({time.time() - start:.1f} s)", flush=True)
+        except Exception:
+            bad += 1
+            print(f"FAILED  {each.__name__}", flush=True)
+            traceback.print_exc(file=sys.stdout)
+            shot("failed-" + each.__name__)
+            if dialog():
+                key("Escape")
+    print(f"window: {good} passed, {bad} failed")
+    with open(os.path.join(REMOTE, "end"), "w"):
+        pass
+    return 1 if bad or not good else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
