@@ -15,6 +15,7 @@ use crate::label::{Labeling, label};
 use crate::model::Model;
 use crate::nn::{Config, Network};
 use crate::progress::Progress;
+use crate::restyle::{Job, plan_on};
 use crate::style::Style;
 use crate::synthesis::Synthesis;
 use crate::worker::Worker;
@@ -223,10 +224,20 @@ impl LoadedModel {
 
     /// The style of a picture of any size, as [`Style::extract`]; kept in the machine's own memory, for any context.
     pub fn extract(&self, picture: View, labels: &LabelMap, observer: Option<Observer>) -> Result<Style> {
-        self.check_memory(Style::plan(self.config(), picture.width(), picture.height()))?;
+        self.check_memory(self.extract_plan(picture.width(), picture.height()))?;
         self.run("style extract", observer, |network, progress| {
             Style::extract(network, picture, labels, progress)?.to_device(&Device::Cpu)
         })
+    }
+
+    /// As [`Style::plan`], on this context's threads.
+    pub fn extract_plan(&self, width: usize, height: usize) -> u64 {
+        Style::plan(self.config(), width, height, self.context().threads())
+    }
+
+    /// As [`restyle::plan`](crate::restyle::plan), on this context's threads.
+    pub fn restyle_plan(&self, job: &Job) -> u64 {
+        plan_on(job, self.context().threads())
     }
 
     /// The sizes of its network.

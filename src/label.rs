@@ -149,10 +149,18 @@ struct Chances {
 }
 
 impl Chances {
+    /// The mean of what the labeler says of the picture and of its mirror image, which has the same classes.
     fn new(network: &Network, seen: &RgbImage) -> Result<Self> {
-        let scores = network.label(&seen.to_tensor(network.device())?)?;
-        let scores = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
-        let chances: Tensor = scores.broadcast_div(&scores.sum_keepdim(D::Minus1)?)?;
+        let device = network.device();
+        let rgb = seen.to_tensor(device)?;
+        let mirror = Tensor::from_iter((0..seen.width as u32).rev(), device)?;
+        let of = |rgb: &Tensor| -> Result<Tensor> {
+            let scores = network.label(rgb)?;
+            let scores = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
+            Ok(scores.broadcast_div(&scores.sum_keepdim(D::Minus1)?)?)
+        };
+        let mirrored = of(&rgb.index_select(&mirror, 2)?)?.index_select(&mirror, 2)?;
+        let chances = ((of(&rgb)? + mirrored)? * 0.5)?;
         let (_, height, width, classes) = chances.dims4()?;
         Ok(Self { width, height, classes, values: chances.flatten_all()?.to_vec1()? })
     }

@@ -53,12 +53,12 @@ impl Style {
         Ok(Self { statistics: Statistics::extract(picture, labels, network.config().classes)?, ..style })
     }
 
-    /// Bytes that [`extract`](Self::extract) allocates at most for a picture of this size, beside it, its labels and the model:
-    /// an estimate from above.
-    pub fn plan(config: &Config, width: usize, height: usize) -> u64 {
+    /// Bytes that [`extract`](Self::extract) allocates at most for a picture of this size on so many threads, beside it, its labels
+    /// and the model: an estimate from above.
+    pub fn plan(config: &Config, width: usize, height: usize, threads: usize) -> u64 {
         network_bytes(config)
-            + sampling_bytes(width, height, config.resolution)
-            + statistics_bytes(width, height)
+            + sampling_bytes(width, height, config.resolution, threads)
+            + statistics_bytes(width, height, threads)
     }
 
     /// The style of a part of a picture, without statistics; sizes and classes have been checked.

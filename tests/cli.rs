@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use ca2sis::image::{LabelMap, Mask, Orientation, Picture, Resolution, Samples};
 use ca2sis::model::{self, Class, FORMAT, Metadata, TrainingData};
-use ca2sis::nn::{self, Config, Stage, golden::Formula};
+use ca2sis::nn::{self, Config, LabelerSizes, Mapping, Stage, golden::Formula};
 use ca2sis::record::{Record, pixel_hash};
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
@@ -50,6 +50,18 @@ fn classes() -> Vec<Class> {
 
 /// A model whose weights are a formula of `seed`.
 fn write_model(path: &Path, seed: u64) {
+    write_model_of(config(), path, seed);
+}
+
+/// One with every part, also those that can be left out.
+fn write_whole_model(path: &Path, seed: u64) {
+    let mapping = Some(Mapping { latent: 4, width: 8 });
+    let labeler = Some(LabelerSizes { widths: vec![4, 8] });
+    write_model_of(Config { mapping, labeler, ..config() }, path, seed);
+}
+
+fn write_model_of(network: Config, path: &Path, seed: u64) {
+    let manifest = nn::manifest(&network).unwrap();
     let metadata = Metadata {
         format: FORMAT,
         name: "tiny".into(),
@@ -63,13 +75,13 @@ fn write_model(path: &Path, seed: u64) {
         }],
         limits: vec!["makes no picture".into()],
         classes: classes(),
-        network: config(),
+        network,
     };
     let tensor = |(name, shape): (String, Vec<usize>)| {
         let values = Formula { seed }.values(&name, &shape);
         (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
     };
-    let tensors: BTreeMap<_, _> = nn::manifest(&config()).unwrap().into_iter().map(tensor).collect();
+    let tensors: BTreeMap<_, _> = manifest.into_iter().map(tensor).collect();
     model::save(path, &metadata, &tensors, DType::F32).unwrap();
 }
 
@@ -557,6 +569,136 @@ fn styles_are_kept_mixed_and_used_like_their_pictures() {
     desk.run(&["style", "show", "a.style", "--model", "other.safetensors"])
         .fails(3, &["a.style", "another model"]);
     desk.restyle(&["--style", "a.style", "-o", "x.png"]).fails(2, &["--style", "cannot be used with"]);
+}
+
+#[test]
+fn several_references_are_mixed_as_their_styles_are() {
+    let desk = Desk::new();
+    for (picture, style) in [("look.png", "look.style"), ("shots/a.png", "a.style")] {
+        let args = ["style", "extract", "--reference", picture, "--reference-labels", "look_labels.png"];
+        desk.run(&[&args[..], &["-o", style]].concat()).quietly();
+    }
+    desk.run(&["style", "mix", "look.style", "a.style", "--weights", "3,1", "-o", "mixed.style"]).quietly();
+    let base = ["restyle", "photo.png", "--labels=photo_labels.png"];
+    let second = ["--reference", "shots/a.png", "--reference-labels", "maps/a.png"];
+    for method in ["network", "statistics"] {
+        let run = |more: &[&str], out: &str| {
+            desk.run(&[&base[..], more, &["--method", method, "-o", out]].concat()).quietly();
+            bytes(&desk.read(out))
+        };
+        let by_file = run(&["--style", "mixed.style"], "by_file.png");
+        let by_pictures = run(&[&LOOK[..], &second, &["--weights", "3,1"]].concat(), "by_pictures.png");
+        assert_eq!(by_file, by_pictures, "{method}");
+        let by_files =
+            run(&["--style", "look.style", "--style", "a.style", "--weights", "3,1"], "by_files.png");
+        assert_eq!(by_file, by_files, "{method}");
+        assert_ne!(by_file, run(&[&LOOK[..], &second].concat(), "alike.png"), "{method}: the weights count");
+    }
+
+    // A record names every one of them, and knows when one has changed.
+    desk.restyle(&[&second[..], &["--weights", "3,1", "-o", "out.png"]].concat()).quietly();
+    let record = Record::read(desk.at("out.png.json")).unwrap();
+    let names: Vec<&String> = record.inputs.keys().collect();
+    let expected =
+        ["content", "labels", "reference", "reference 2", "reference-labels", "reference-labels 2"];
+    assert_eq!(names, expected);
+    desk.run(&["restyle", "--from-record", "out.png.json", "-o", "again.png"]).quietly();
+    assert_eq!(bytes(&desk.read("again.png")), bytes(&desk.read("out.png")));
+    picture(7).write(desk.at("shots/a.png")).unwrap();
+    desk.run(&["restyle", "--from-record", "out.png.json", "-o", "again.png"])
+        .fails(3, &["a.png is not the reference 2"]);
+
+    desk.restyle(&["--reference", "shots/b.png", "-o", "x.png"])
+        .fails(2, &["1 --reference-labels for 2 --reference"]);
+    desk.restyle(&["--weights", "1,2", "-o", "x.png"]).fails(2, &["--weights gives 2 weights for 1 looks"]);
+    desk.restyle(&["--weights=-1", "-o", "x.png"]).fails(2, &["-1"]);
+}
+
+#[test]
+fn memory_is_limited_before_the_work_begins() {
+    let desk = Desk::new();
+    desk.restyle(&["--memory-limit", "1G", "-o", "out.png"]).quietly();
+    desk.restyle(&["--memory-limit", "1K", "-o", "x.png"]).fails(4, &["but the limit is 1024"]);
+    desk.restyle(&["--memory-limit", "1K", "--method", "statistics", "-o", "x.png"]).fails(4, &["1024"]);
+    desk.restyle(&["--memory-limit", "much", "-o", "x.png"]).fails(2, &["--memory-limit", "K, M or G"]);
+    for command in [&["synthesize", "--labels", "photo_labels.png"][..], &["style", "extract"]] {
+        let run = |limit| desk.run(&[command, &LOOK, &["--memory-limit", limit, "-o", "x.png"]].concat());
+        run("1K").fails(4, &["1024"]);
+        assert!(!desk.at("x.png").exists());
+    }
+    let attention = ["attention", "photo.png", "--labels", "photo_labels.png", "-o", "maps.out"];
+    desk.run(&[&attention[..], &["--memory-limit", "1K"]].concat()).fails(4, &["1024"]);
+    assert!(!desk.at("maps.out").exists());
+}
+
+/// Of the model the statistics method asks only for its classes: no device is opened for a network.
+#[test]
+fn statistics_do_without_the_network() {
+    let desk = Desk::new();
+    let device = ["--device", "metal", "-o", "out.png"];
+    desk.restyle(&device).fails(4, &["metal"]);
+    desk.restyle(&[&device[..], &["--method", "statistics"]].concat()).quietly();
+    assert_eq!(Record::read(desk.at("out.png.json")).unwrap().device, "cpu");
+}
+
+#[test]
+fn pictures_out_of_noise_and_between_layouts_are_made_again_bit_for_bit() {
+    let desk = Desk::new();
+    write_whole_model(&desk.at("tiny.safetensors"), 3);
+    let turned = labels().indices().iter().rev().copied().collect();
+    LabelMap::new(WIDTH, HEIGHT, turned).unwrap().write_png(desk.at("target.png"), &classes()).unwrap();
+    let base = ["synthesize", "--labels", "photo_labels.png", "-o"];
+    let make = |out: &str, more: &[&str]| {
+        desk.run(&[&base[..], &[out], more].concat()).quietly();
+        let record = format!("{out}.json");
+        let again = format!("again_{out}");
+        desk.run(&["synthesize", "--from-record", &record, "-o", &again]).quietly();
+        let pixels = bytes(&desk.read(out));
+        assert_eq!(bytes(&desk.read(&again)), pixels, "{out}");
+        pixels
+    };
+    let first = make("one.png", &["--seed", "1"]);
+    assert_ne!(first, make("two.png", &["--seed", "2"]));
+    let plain = make("plain.png", &[&LOOK[..], &["--plain"]].concat());
+    let morphed = ["--plain", "--target-labels", "target.png", "--morph", "0.5"];
+    assert_ne!(plain, make("half.png", &[&LOOK[..], &morphed].concat()));
+
+    let fails = |more: &[&str], reason: &str| {
+        desk.run(&[&base[..], &["x.png"], more].concat()).fails(2, &[reason]);
+    };
+    fails(&[], "no look is given");
+    fails(&[&LOOK[..], &["--seed", "1"]].concat(), "cannot be used with");
+    fails(&[&LOOK[..], &["--target-labels", "target.png", "--morph", "2"]].concat(), "the morph is 2");
+    desk.run(&["synthesize", "--seed", "1", "-o", "x.png"]).fails(2, &["--labels"]);
+    desk.run(&["synthesize", "--from-record", "one.png.json", "--seed", "3", "-o", "x.png"])
+        .fails(2, &["cannot be used with"]);
+    desk.run(&["restyle", "--from-record", "one.png.json", "-o", "x.png"])
+        .fails(3, &["a record of `synthesize`, not of `restyle`"]);
+    write_model(&desk.at("other.safetensors"), 3);
+    fails(&["--seed", "1", "--model", "other.safetensors"], "no noise mapping");
+    assert!(!desk.at("x.png").exists());
+}
+
+/// Where no label map is named the model proposes one, if it can: the same one that `ca2sis label` writes.
+#[test]
+fn label_maps_that_are_not_named_are_proposed() {
+    let desk = Desk::new();
+    let bare = ["restyle", "photo.png", "--reference", "look.png", "-o", "by_itself.png"];
+    desk.run(&bare).fails(2, &["photo.png is missing", "no labeler"]);
+    write_whole_model(&desk.at("tiny.safetensors"), 3);
+    let done = desk.run(&bare);
+    assert_eq!((done.code, done.stdout.as_str()), (Some(0), ""), "{}", done.stderr);
+    assert!(done.stderr.contains("may be wrong (confidence 0."), "its weights are noise: {}", done.stderr);
+    for name in ["photo", "look"] {
+        let map = format!("{name}_proposed.png");
+        assert_eq!(desk.run(&["label", &format!("{name}.png"), "-o", &map]).code, Some(0));
+    }
+    let args = ["restyle", "photo.png", "--labels", "photo_proposed.png", "--reference", "look.png"];
+    desk.run(&[&args[..], &["--reference-labels", "look_proposed.png", "-o", "by_hand.png"]].concat())
+        .quietly();
+    assert_eq!(bytes(&desk.read("by_itself.png")), bytes(&desk.read("by_hand.png")));
+    let again = desk.run(&["restyle", "--from-record", "by_itself.png.json", "-o", "again.png"]);
+    assert_eq!(again.code, Some(0), "{}", again.stderr);
 }
 
 #[test]

@@ -6,12 +6,14 @@ use super::callback::{ca2_progress_fn, observed};
 use super::guard::guard;
 use super::handle::{Handle, Sized1, array, out_value, read_options};
 use super::image::{
-    Output, ca2_image_view_mut, ca2_label_view, label_bytes, label_layout, label_size, labels,
+    Output, ca2_image_view_mut, ca2_label_view, encoded_values, encoding_bytes, label_bytes, label_layout,
+    label_size, labels,
 };
 use super::model::ca2_model;
 use super::status::ca2_status;
 use super::style::ca2_style;
 use crate::attention;
+use crate::image::RgbImage;
 use crate::{Error, Result};
 
 /// Which attention to show. All zero is the default: the mean of all stages.
@@ -57,7 +59,7 @@ unsafe fn outputs(
     asked.map(|(class, view)| Ok((class, unsafe { Output::new(view, &format!("maps[{class}]"))? }))).collect()
 }
 
-/// Bytes beyond the arguments and the model: the work's, the copy of the label map, and one map before it is written.
+/// Bytes beyond the arguments and the model: the work's, the copy of the label map, and the maps before they are written.
 ///
 /// # Safety
 /// `labels` is NULL or a view.
@@ -69,7 +71,7 @@ unsafe fn needed<'a>(
     // SAFETY: as the caller says.
     let size = unsafe { label_size(labels, "labels")? };
     let work = attention::plan(model.loaded.config(), size.0, size.1);
-    Ok(work + label_bytes(size) + outputs.map(Output::needed).max().unwrap_or(0))
+    Ok(work + label_bytes(size) + outputs.map(|output| encoding_bytes(output.tight())).sum::<u64>())
 }
 
 /// How much each pixel attends to each class while the network makes the picture of `labels` in `style`: the sigmoid of the
@@ -122,13 +124,19 @@ pub unsafe extern "C" fn ca2_attention(
                     options.stage
                 )));
             }
-            let mut maps = observed(options.progress, options.progress_data, |observer| {
-                loaded.attention(&map, style, stage, observer)
+            let forms: Vec<_> = outputs.iter().map(|(class, output)| (*class, output.tight())).collect();
+            let maps = observed(options.progress, options.progress_data, |observer| {
+                loaded.run("attention", observer, |network, progress| {
+                    let style = style.to_device(network.device())?;
+                    let mut maps = attention::attention(network, &map, &style, stage, progress)?;
+                    let none = || RgbImage { width: 0, height: 0, pixels: Vec::new() };
+                    let mut take = |class: usize| std::mem::replace(&mut maps.classes[class], none());
+                    let encode = |&(class, form): &(usize, _)| encoded_values(form, take(class));
+                    forms.iter().map(encode).collect::<Result<Vec<_>>>()
+                })
             })?;
-            for (class, output) in &mut outputs {
-                let image = &mut maps.classes[*class];
-                let none = crate::image::RgbImage { width: 0, height: 0, pixels: Vec::new() };
-                output.write_values(std::mem::replace(image, none))?;
+            for ((_, output), map) in outputs.iter_mut().zip(&maps) {
+                output.write_tight(map);
             }
             Ok(())
         }

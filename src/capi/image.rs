@@ -2,6 +2,8 @@
 
 use std::ffi::c_void;
 
+use rayon::prelude::*;
+
 use super::handle::null;
 use crate::image::{self, Channels, LabelMap, RgbImage, SampleType, Transfer, View, ViewMut};
 use crate::model::{Class, Model};
@@ -577,11 +579,10 @@ impl Output {
         }
     }
 
-    /// A picture of this form without gaps, and the bytes it needs.
-    pub fn tight(&self) -> (image::Layout, usize) {
+    /// Its form without gaps.
+    pub fn tight(&self) -> image::Layout {
         let image::Layout { width, height, channels, sample, transfer, .. } = self.layout;
-        let tight = image::Layout { transfer, ..image::Layout::tight(width, height, channels, sample) };
-        (tight, width * height * tight.pixel_size())
+        image::Layout { transfer, ..image::Layout::tight(width, height, channels, sample) }
     }
 
     /// Copies a picture of this form without gaps.
@@ -611,53 +612,43 @@ impl Output {
             }
         }
     }
+}
 
-    /// Writes values that are no light, each by its column and row; alpha becomes opaque. Needs a few rows of memory.
-    pub fn write_gray(&mut self, value: impl Fn(usize, usize) -> f32) -> Result<()> {
-        let image::Layout { width, height, channels, sample, .. } = self.layout;
-        let layout = image::Layout::tight(width, 1, channels, sample);
-        let size = layout.pixel_size();
-        let mut places = self.bytes.pixels(width, height);
-        let mut row = vec![0; width * size];
-        for y in 0..height {
-            let pixels = (0..width).flat_map(|x| [value(x, y); 3]).collect();
-            ViewMut::new(&mut row, layout)?.write_opaque(&RgbImage { width, height: 1, pixels })?;
-            let bytes = self.memory();
-            for (pixel, at) in row.chunks_exact(size).zip(&mut places) {
-                bytes[at..at + size].copy_from_slice(pixel);
-            }
-        }
-        Ok(())
-    }
+/// A picture in a form without gaps, resampled to its size; alpha becomes opaque. As all that is shared out among threads, to be
+/// called on a context's.
+pub(super) fn encoded(form: image::Layout, image: RgbImage) -> Result<Vec<u8>> {
+    let image = match (image.width, image.height) == (form.width, form.height) {
+        true => image,
+        false => image.resized(form.width, form.height),
+    };
+    let mut bytes = vec![0; form.width * form.height * form.pixel_size()];
+    ViewMut::new(&mut bytes, form)?.write_opaque(&image)?;
+    Ok(bytes)
+}
 
-    /// Bytes that [`write_rgb`](Self::write_rgb) and [`write_values`](Self::write_values) take.
-    pub fn needed(&self) -> u64 {
-        let pixels = (self.layout.width * self.layout.height) as u64;
-        pixels * (12 + self.layout.pixel_size() as u64)
-    }
+/// As [`encoded`], of values that are no light.
+pub(super) fn encoded_values(form: image::Layout, image: RgbImage) -> Result<Vec<u8>> {
+    encoded(image::Layout { transfer: Transfer::Srgb, ..form }, image)
+}
 
-    /// Writes a display-encoded picture, resampled to this size; alpha becomes opaque.
-    pub fn write_rgb(&mut self, image: RgbImage) -> Result<()> {
-        self.write(image, self.layout.transfer)
-    }
+/// As [`encoded_values`], of the values of each column and row.
+pub(super) fn encoded_gray(
+    form: image::Layout,
+    value: impl Fn(usize, usize) -> f32 + Sync,
+) -> Result<Vec<u8>> {
+    let width = form.width;
+    let row = image::Layout::tight(width, 1, form.channels, form.sample);
+    let mut bytes = vec![0; width * form.height * form.pixel_size()];
+    bytes.par_chunks_exact_mut(width * form.pixel_size()).enumerate().try_for_each(|(y, bytes)| {
+        let pixels = (0..width).flat_map(|x| [value(x, y); 3]).collect();
+        ViewMut::new(bytes, row)?.write_opaque(&RgbImage { width, height: 1, pixels })
+    })?;
+    Ok(bytes)
+}
 
-    /// Writes values that are no light, resampled to this size; alpha becomes opaque.
-    pub fn write_values(&mut self, image: RgbImage) -> Result<()> {
-        self.write(image, Transfer::Srgb)
-    }
-
-    fn write(&mut self, image: RgbImage, transfer: Transfer) -> Result<()> {
-        let (tight, length) = self.tight();
-        let image = match (image.width, image.height) == (tight.width, tight.height) {
-            true => image,
-            false => image.resized(tight.width, tight.height),
-        };
-        let mut picture = vec![0; length];
-        let layout = image::Layout { transfer, ..tight };
-        ViewMut::new(&mut picture, layout)?.write_opaque(&image)?;
-        self.write_tight(&picture);
-        Ok(())
-    }
+/// Bytes that [`encoded`] takes, the picture that it gives included.
+pub(super) fn encoding_bytes(form: image::Layout) -> u64 {
+    (form.width * form.height) as u64 * (12 + form.pixel_size() as u64)
 }
 
 #[cfg(test)]

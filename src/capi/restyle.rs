@@ -5,14 +5,16 @@ use std::ffi::{c_char, c_void};
 use super::callback::{ca2_progress_fn, observed};
 use super::guard::guard;
 use super::handle::{Handle, Sized1, array, check_sized, out_value, read_options, write_sized};
-use super::image::{Input, Output, ca2_image_view, ca2_image_view_mut, ca2_label_view, label_layout, labels};
+use super::image::{
+    Input, Output, ca2_image_view, ca2_image_view_mut, ca2_label_view, encoded_gray, label_layout, labels,
+};
 use super::model::ca2_model;
 use super::status::ca2_status;
 use super::style::ca2_style;
 use crate::image::{LabelMap, View, ViewMut};
 use crate::model::Class;
 use crate::nn::Network;
-use crate::restyle::{Confidence, Job, Method, Options, Report, plan, restyle};
+use crate::restyle::{Confidence, Job, Method, Options, Report, restyle};
 use crate::style::Style;
 use crate::{Error, Result};
 
@@ -291,12 +293,14 @@ impl Read {
     /// the output.
     fn needed(&self, model: &ca2_model, style: &Style, beside: bool) -> Result<u64> {
         let method = method(self.options.method, model.loaded.network(), style);
-        let job = plan(&self.job(self.content.pixels()?, self.mask()?, method));
+        let job = model.loaded.restyle_plan(&self.job(self.content.pixels()?, self.mask()?, method));
         let layout = self.content.layout();
         let pixels = (layout.width * layout.height) as u64;
         // A class of a byte, and two more while it is checked.
         let maps = pixels * (3 + u64::from(self.target.is_some()));
-        Ok(job + maps + if beside { pixels * layout.pixel_size() as u64 } else { 0 })
+        let confidence =
+            self.confidence_map.as_ref().map_or(0, |map| pixels * (map.tight().pixel_size() as u64));
+        Ok(job + maps + confidence + if beside { pixels * layout.pixel_size() as u64 } else { 0 })
     }
 }
 
@@ -347,26 +351,31 @@ pub unsafe extern "C" fn ca2_restyle(
             loaded.check_memory(needed)?;
             let code = read.options.method;
             let job = read.job(read.content.pixels()?, read.mask()?, method(code, loaded.network(), style));
+            let map_form = read.confidence_map.as_ref().map(Output::tight);
             let run = |out: &mut ViewMut| {
                 observed(progress, read.options.progress_data, |observer| {
                     loaded.run("restyle", observer, |network, progress| {
                         let style = style.to_device(network.device())?;
                         let method = method(code, network, &style);
-                        restyle(&Job { method, ..job }, out, progress)
+                        let told = restyle(&Job { method, ..job }, out, progress)?;
+                        let figures = told.confidence.as_ref();
+                        let figure = |x, y| figures.and_then(|c| c.at(x, y)).unwrap_or(0.0);
+                        let map = map_form.map(|form| encoded_gray(form, figure)).transpose()?;
+                        Ok((told, map))
                     })
                 })
             };
-            let told = if beside {
-                let (layout, length) = output.tight();
-                let mut result = vec![0; length];
-                let told = run(&mut ViewMut::new(&mut result, layout)?)?;
+            let (told, map) = if beside {
+                let form = output.tight();
+                let mut result = vec![0; form.width * form.height * form.pixel_size()];
+                let told = run(&mut ViewMut::new(&mut result, form)?)?;
                 output.write_tight(&result);
                 told
             } else {
                 run(&mut output.pixels()?)?
             };
-            if let Some(map) = &mut read.confidence_map {
-                map.write_gray(|x, y| told.confidence.as_ref().and_then(|c| c.at(x, y)).unwrap_or(0.0))?;
+            if let (Some(output), Some(map)) = (&mut read.confidence_map, map) {
+                output.write_tight(&map);
             }
             if !report.is_null() {
                 write_sized(report, &to_c(&told, loaded.model().classes()));

@@ -107,7 +107,7 @@ unsafe fn extract_needed(model: &ca2_model, reference: &Input, labels: *const ca
     let layout = reference.layout();
     // SAFETY: as the caller says.
     let labels = unsafe { label_size(labels, "labels")? };
-    Ok(Style::plan(model.loaded.config(), layout.width, layout.height) + label_bytes(labels))
+    Ok(model.loaded.extract_plan(layout.width, layout.height) + label_bytes(labels))
 }
 
 /// How many bytes ca2_style_extract() with the same arguments would need at most beyond them and the model, in `*needed`: an

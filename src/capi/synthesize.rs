@@ -6,7 +6,8 @@ use super::callback::{ca2_progress_fn, observed};
 use super::guard::guard;
 use super::handle::{Handle, Sized1, out_value, read_options};
 use super::image::{
-    Output, ca2_image_view_mut, ca2_label_view, label_bytes, label_layout, label_size, labels,
+    Output, ca2_image_view_mut, ca2_label_view, encoded, encoding_bytes, label_bytes, label_layout,
+    label_size, labels,
 };
 use super::model::ca2_model;
 use super::status::ca2_status;
@@ -61,7 +62,7 @@ unsafe fn needed(
         }
         Ok(Synthesis::plan(model.loaded.config(), (options.plain == 0).then_some(size))
             + maps
-            + output.needed())
+            + encoding_bytes(output.tight()))
     }
 }
 
@@ -119,10 +120,14 @@ pub unsafe extern "C" fn ca2_synthesize(
             };
             let morph = target.as_ref().map(|(map, share)| (map, *share));
             let job = Synthesis { labels: &map, morph, look, finish: options.plain == 0 };
-            let image = observed(options.progress, options.progress_data, |observer| {
-                loaded.synthesize(&job, observer)
+            let form = output.tight();
+            let picture = observed(options.progress, options.progress_data, |observer| {
+                loaded.run("synthesize", observer, |network, progress| {
+                    encoded(form, job.run(network, progress)?)
+                })
             })?;
-            output.write_rgb(image)
+            output.write_tight(&picture);
+            Ok(())
         }
     })
 }

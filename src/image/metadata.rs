@@ -178,20 +178,111 @@ pub(super) fn exif_texts(exif: &[u8]) -> Vec<(u16, String)> {
     directory.entries().filter_map(text).collect()
 }
 
-/// An EXIF block of those texts alone, for a TIFF file's; their tags ascend.
-pub(super) fn exif_of_texts(texts: &[(u16, String)]) -> Option<Vec<u8>> {
-    if texts.is_empty() {
+/// The directories that the first one points to: how the picture was taken, and where.
+pub(super) const SUB_DIRECTORIES: [u16; 2] = [0x8769, 0x8825];
+
+/// An entry of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub tag: u16,
+    /// Its TIFF type.
+    pub kind: u16,
+    /// Its values, little endian.
+    pub bytes: Vec<u8>,
+}
+
+impl Entry {
+    /// None for what cannot be moved to another file: types that are not known or are places in the file, the pointer to the
+    /// interoperability directory, and the maker's notes, which hold places unsaid.
+    pub fn new(tag: u16, kind: u16, bytes: Vec<u8>) -> Option<Self> {
+        let movable = !matches!(tag, 0x927c | 0xa005) && value_sizes(kind).is_some();
+        movable.then_some(Self { tag, kind, bytes })
+    }
+
+    /// Its values in the machine's byte order.
+    pub fn native(&self) -> Vec<u8> {
+        let mut bytes = self.bytes.clone();
+        if cfg!(target_endian = "big") {
+            reverse_numbers(self.kind, &mut bytes);
+        }
+        bytes
+    }
+}
+
+/// Bytes of a TIFF type's value, and of the numbers that it is made of.
+fn value_sizes(kind: u16) -> Option<(usize, usize)> {
+    Some(match kind {
+        1 | 2 | 6 | 7 => (1, 1),
+        3 | 8 => (2, 2),
+        4 | 9 | 11 => (4, 4),
+        5 | 10 => (8, 4),
+        12 => (8, 8),
+        _ => return None,
+    })
+}
+
+/// From big endian to little, or back.
+pub(super) fn reverse_numbers(kind: u16, bytes: &mut [u8]) {
+    let number = value_sizes(kind).map_or(1, |(_, number)| number);
+    bytes.chunks_exact_mut(number).for_each(<[u8]>::reverse);
+}
+
+/// The entries of one of an EXIF block's [`SUB_DIRECTORIES`].
+pub(super) fn exif_entries(exif: &[u8], pointer: u16) -> Vec<Entry> {
+    let read = || -> Option<Vec<Entry>> {
+        let first = Directory::of(exif)?;
+        let (_, at) = first.entries().find(|(tag, _)| *tag == usize::from(pointer))?;
+        let directory = Directory { at: first.u32(at + 8)?, ..first };
+        // Entries may claim the same bytes over and over.
+        let mut left = exif.len();
+        let entry = |(tag, at): (usize, usize)| {
+            let (kind, count) = (u16::try_from(directory.u16(at + 2)?).ok()?, directory.u32(at + 4)?);
+            let length = value_sizes(kind)?.0.checked_mul(count)?;
+            let begin = if length > 4 { directory.u32(at + 8)? } else { at + 8 };
+            let mut bytes = exif.get(begin..begin.checked_add(length)?)?.to_vec();
+            left = left.checked_sub(length)?;
+            if !directory.little {
+                reverse_numbers(kind, &mut bytes);
+            }
+            Entry::new(u16::try_from(tag).ok()?, kind, bytes)
+        };
+        Some(directory.entries().filter_map(entry).collect())
+    };
+    read().unwrap_or_default()
+}
+
+/// An EXIF block of what a TIFF file holds: texts, their tags ascending, and [`SUB_DIRECTORIES`], in their order.
+pub(super) fn exif_block(texts: &[(u16, String)], directories: [Vec<Entry>; 2]) -> Option<Vec<u8>> {
+    let text =
+        |(tag, text): &(u16, String)| Entry { tag: *tag, kind: 2, bytes: [text.as_bytes(), &[0]].concat() };
+    let mut first: Vec<Entry> = texts.iter().map(text).collect();
+    let mut block = b"II*\0\0\0\0\0".to_vec();
+    for (pointer, entries) in SUB_DIRECTORIES.into_iter().zip(directories) {
+        if !entries.is_empty() {
+            let at = put_directory(&mut block, entries);
+            first.push(Entry { tag: pointer, kind: 4, bytes: at.to_le_bytes().to_vec() });
+        }
+    }
+    if first.is_empty() {
         return None;
     }
-    let mut block = b"II*\0\x08\0\0\0".to_vec();
-    block.extend((texts.len() as u16).to_le_bytes());
+    let at = put_directory(&mut block, first);
+    block[4..8].copy_from_slice(&at.to_le_bytes());
+    Some(block)
+}
+
+/// Appends a directory; says where it is.
+fn put_directory(block: &mut Vec<u8>, mut entries: Vec<Entry>) -> u32 {
+    entries.sort_by_key(|entry| entry.tag);
+    let at = block.len();
+    block.extend((entries.len() as u16).to_le_bytes());
     let mut tail = Vec::new();
-    let tail_at = block.len() + 12 * texts.len() + 4;
-    for (tag, text) in texts {
-        let bytes = [text.as_bytes(), &[0]].concat();
+    let tail_at = block.len() + 12 * entries.len() + 4;
+    for Entry { tag, kind, bytes } in entries {
+        let count = bytes.len() / value_sizes(kind).map_or(1, |(size, _)| size);
         block.extend(tag.to_le_bytes());
-        block.extend(2u16.to_le_bytes());
-        block.extend((bytes.len() as u32).to_le_bytes());
+        block.extend(kind.to_le_bytes());
+        block.extend((count as u32).to_le_bytes());
         if bytes.len() > 4 {
             block.extend(((tail_at + tail.len()) as u32).to_le_bytes());
             tail.extend(bytes);
@@ -205,7 +296,7 @@ pub(super) fn exif_of_texts(texts: &[(u16, String)]) -> Option<Vec<u8>> {
     }
     block.extend([0; 4]);
     block.extend(tail);
-    Some(block)
+    at as u32
 }
 
 /// The density in a JPEG file's JFIF segment.
@@ -227,6 +318,50 @@ pub(super) fn jfif_resolution(start: &[u8]) -> Option<Resolution> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A block as a camera writes it: a text, how the picture was taken, where, and what cannot be moved.
+    fn taken() -> (Vec<(u16, String)>, [Vec<Entry>; 2]) {
+        let texts = vec![(0x10f, "Maker".to_owned()), (0x8298, "me".to_owned())];
+        let entry = |tag, kind, bytes: &[u8]| Entry::new(tag, kind, bytes.to_vec()).unwrap();
+        let exposure = entry(0x829a, 5, &[1, 0, 0, 0, 250, 0, 0, 0]);
+        let speed = entry(0x8827, 3, &[0x90, 0x01]);
+        let date = entry(0x9003, 2, b"2026:11:25 12:00:00\0");
+        let north = entry(1, 2, b"N\0");
+        (texts, [vec![exposure, speed, date], vec![north]])
+    }
+
+    #[test]
+    fn directories_of_a_block_come_out_as_they_went_in_whatever_its_byte_order() {
+        let (texts, [taken, place]) = taken();
+        let block = exif_block(&texts, [taken.clone(), place.clone()]).unwrap();
+        assert_eq!(exif_texts(&block), texts);
+        assert_eq!(exif_entries(&block, 0x8769), taken);
+        assert_eq!(exif_entries(&block, 0x8825), place);
+        // The same in the other byte order, written by hand: one directory with one number.
+        let big = b"MM\0*\0\0\0\x08\0\x01\x87\x69\0\x04\0\0\0\x01\0\0\0\x1a\0\0\0\0\0\x01\x88\x27\0\x03\0\0\0\x01\x01\x90\0\0\0\0\0\0";
+        assert_eq!(exif_entries(big, 0x8769), [Entry { tag: 0x8827, kind: 3, bytes: vec![0x90, 0x01] }]);
+        assert!(exif_block(&[], [vec![], vec![]]).is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_moved_is_left_out_and_damage_harms_nothing() {
+        assert!(Entry::new(0x927c, 7, vec![1, 2]).is_none(), "maker's notes");
+        assert!(Entry::new(0xa005, 4, vec![0; 4]).is_none(), "a place in the file");
+        assert!(Entry::new(1, 13, vec![0; 4]).is_none(), "a place in the file");
+        let (texts, directories) = taken();
+        let block = exif_block(&texts, directories).unwrap();
+        for cut in 0..block.len() {
+            exif_entries(&block[..cut], 0x8769);
+        }
+        for i in 0..block.len() {
+            for value in [0, 0x7f, 0xff] {
+                let mut damaged = block.clone();
+                damaged[i] = value;
+                let bytes: usize = exif_entries(&damaged, 0x8769).iter().map(|e| e.bytes.len()).sum();
+                assert!(bytes <= block.len());
+            }
+        }
+    }
 
     #[test]
     fn every_orientation_turns_as_the_image_crate_does() {
@@ -250,7 +385,8 @@ mod tests {
         exif.extend(b"\x1a\x01\x05\0\x01\0\0\0\x26\0\0\0\x1b\x01\x05\0\x01\0\0\0\x26\0\0\0\0\0\0\0");
         exif.extend(b"\x2c\x01\0\0\x01\0\0\0");
         assert_eq!(exif_resolution(&exif), Some(Resolution { x: 300.0, y: 300.0 }));
-        let texts = exif_of_texts(&[(0x10f, "Maker & Co".into()), (0x8298, "me".into())]).unwrap();
+        let texts =
+            exif_block(&[(0x10f, "Maker & Co".into()), (0x8298, "me".into())], [vec![], vec![]]).unwrap();
         for exif in [exif, texts] {
             let read = |exif: &[u8]| {
                 let mut metadata = Metadata::default();
@@ -274,7 +410,7 @@ mod tests {
     fn texts_survive_an_exif_block() {
         let texts =
             [(0x10e, "A long description".to_owned()), (0x13b, "me".into()), (0x8298, "© 2026 A".into())];
-        assert_eq!(exif_texts(&exif_of_texts(&texts).unwrap()), texts);
-        assert_eq!(exif_of_texts(&[]), None);
+        assert_eq!(exif_texts(&exif_block(&texts, [vec![], vec![]]).unwrap()), texts);
+        assert_eq!(exif_block(&[], [vec![], vec![]]), None);
     }
 }

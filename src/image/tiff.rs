@@ -6,11 +6,14 @@ use tiff::decoder::ifd::Value;
 use tiff::decoder::{BufferLayoutPreference, Decoder, DecodingResult, Limits};
 use tiff::encoder::colortype::{self, ColorType as Form};
 use tiff::encoder::{Rational, TiffEncoder, TiffKind, TiffValue};
-use tiff::tags::{ExtraSamples, ResolutionUnit, Tag};
-use tiff::{ColorType, TiffError, TiffResult};
+use tiff::tags::{ByteOrder, ExtraSamples, ResolutionUnit, Tag, Type, ValueBuffer};
+use tiff::{ColorType, Directory, TiffError, TiffResult};
 
 use super::file::{MAX_BYTES, check_size};
-use super::metadata::{Metadata, Orientation, Resolution, TEXT_TAGS, exif_of_texts, exif_texts};
+use super::metadata::{
+    Entry, Metadata, Orientation, Resolution, SUB_DIRECTORIES, TEXT_TAGS, exif_block, exif_entries,
+    exif_texts,
+};
 use super::{Picture, Samples};
 
 /// Adobe's tag for an XMP packet.
@@ -78,7 +81,8 @@ fn read_metadata(decoder: &mut Decoder<impl BufRead + Seek>) -> Metadata {
             texts.push((tag, text));
         }
     }
-    metadata.take_exif(exif_of_texts(&texts));
+    let directories = SUB_DIRECTORIES.map(|pointer| entries(decoder, pointer).unwrap_or_default());
+    metadata.take_exif(exif_block(&texts, directories));
     let mut tag = |tag| decoder.find_tag(tag).ok().flatten();
     metadata.icc_profile = tag(Tag::IccProfile).and_then(|v| v.into_u8_vec().ok()).map(Into::into);
     let orientation = tag(Tag::Orientation).and_then(|v| v.into_u16().ok());
@@ -99,6 +103,46 @@ fn read_metadata(decoder: &mut Decoder<impl BufRead + Seek>) -> Metadata {
         metadata.resolution = Some(Resolution { x: x * inches, y: y * inches });
     }
     metadata
+}
+
+/// The entries of one of EXIF's directories.
+fn entries(decoder: &mut Decoder<impl BufRead + Seek>, pointer: u16) -> TiffResult<Vec<Entry>> {
+    /// Far above what cameras write.
+    const MAX: u64 = 1 << 19;
+    let Some(place) = decoder.find_tag(Tag::from_u16_exhaustive(pointer))? else { return Ok(vec![]) };
+    let directory = decoder.read_directory(place.into_ifd_pointer()?)?;
+    let mut left = MAX;
+    let mut entries = Vec::new();
+    for (tag, entry) in directory.iter() {
+        // No type's value is longer than 8 bytes.
+        let Some(rest) = left.checked_sub(entry.count().saturating_mul(8)) else { continue };
+        left = rest;
+        let mut value = ValueBuffer::empty(entry.field_type());
+        // One that is damaged is left out.
+        if let Ok(Some(_)) = decoder.read_directory_tags(&directory).find_tag_buf(tag, &mut value) {
+            value.set_byte_order(ByteOrder::LittleEndian);
+            let bytes = value.as_bytes().to_vec();
+            entries.extend(Entry::new(tag.to_u16(), value.data_type().to_u16(), bytes));
+        }
+    }
+    Ok(entries)
+}
+
+/// Writes one of EXIF's directories and says where it is.
+fn write_entries<W: Write + Seek, K: TiffKind>(
+    entries: &[Entry],
+    to: &mut TiffEncoder<W, K>,
+) -> TiffResult<u32> {
+    let mut directory = to.extra_directory()?;
+    let mut made = Directory::empty();
+    for entry in entries {
+        let kind = Type::from_u16(entry.kind).expect("an entry's type is known");
+        let value = directory.write_entry_bytes(kind, &entry.native())?;
+        made.extend([(Tag::from_u16_exhaustive(entry.tag), value)]);
+    }
+    directory.extend_from(&made);
+    // They come first in the file.
+    Ok(u32::try_from(directory.finish_with_offsets()?.pointer.0)?)
 }
 
 /// Brings planes stored one after another together, pixel by pixel.
@@ -152,11 +196,18 @@ fn write_form<C: Form, W: Write + Seek, K: TiffKind>(
 where
     [C::Inner]: TiffValue,
 {
+    let metadata = picture.metadata();
+    let mut directories = Vec::new();
+    for pointer in SUB_DIRECTORIES {
+        let entries = metadata.exif.as_deref().map_or(vec![], |exif| exif_entries(exif, pointer));
+        if !entries.is_empty() {
+            directories.push((pointer, write_entries(&entries, &mut to)?));
+        }
+    }
     let mut image = to.new_image::<C>(picture.width() as u32, picture.height() as u32)?;
     if picture.channels() > picture.color_channels() {
         image.extra_samples(&[ExtraSamples::UnassociatedAlpha])?;
     }
-    let metadata = picture.metadata();
     if let Some(icc_profile) = picture.icc_profile() {
         image.encoder().write_tag(Tag::IccProfile, icc_profile)?;
     }
@@ -169,8 +220,46 @@ where
     for (tag, text) in metadata.exif.as_deref().map_or(vec![], exif_texts) {
         image.encoder().write_tag(Tag::from_u16_exhaustive(tag), text.as_str())?;
     }
+    for (pointer, place) in directories {
+        image.encoder().write_tag(Tag::from_u16_exhaustive(pointer), place)?;
+    }
     if let Some(xmp) = &metadata.xmp {
         image.encoder().write_tag(XMP, xmp.as_bytes())?;
     }
     image.write_data(samples)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Cursor;
+
+    #[test]
+    fn how_and_where_a_picture_was_taken_goes_through_a_file_of_either_form() {
+        let entry = |tag, kind, bytes: &[u8]| Entry::new(tag, kind, bytes.to_vec()).unwrap();
+        let taken = vec![
+            entry(0x829a, 5, &[1, 0, 0, 0, 250, 0, 0, 0]),
+            entry(0x8827, 3, &[0x90, 0x01]),
+            entry(0x9003, 2, b"2026:11:25 12:00:00\0"),
+        ];
+        let place = vec![entry(1, 2, b"N\0"), entry(2, 5, &[7; 24])];
+        let texts = [(0x10f, "Maker".to_owned()), (0x13b, "Painter".to_owned())];
+        let exif = exif_block(&texts, [taken.clone(), place.clone()]).unwrap();
+        let mut picture = Picture::new(2, 1, 3, Samples::U16(vec![1, 2, 3, 4, 5, 6])).unwrap();
+        picture.metadata_mut().exif = Some(exif.into());
+        for big in [false, true] {
+            let mut file = Cursor::new(Vec::new());
+            match big {
+                false => write_samples(&picture, TiffEncoder::new(&mut file).unwrap()).unwrap(),
+                true => write_samples(&picture, TiffEncoder::new_big(&mut file).unwrap()).unwrap(),
+            }
+            file.set_position(0);
+            let back = read(file).unwrap();
+            assert_eq!(back.samples(), picture.samples());
+            let exif = back.metadata().exif.as_deref().unwrap();
+            assert_eq!(exif_texts(exif), texts, "big: {big}");
+            assert_eq!(exif_entries(exif, 0x8769), taken, "big: {big}");
+            assert_eq!(exif_entries(exif, 0x8825), place, "big: {big}");
+        }
+    }
 }

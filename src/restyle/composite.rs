@@ -437,9 +437,9 @@ fn colors_near(
 }
 
 /// Memory that [`Change::write`] takes, in bytes.
-pub(super) fn bytes(width: usize) -> u64 {
+pub(super) fn bytes(width: usize, threads: usize) -> u64 {
     // Colours, coverage and flags of a row for each thread; the check has a row of coverage.
-    (rayon::current_num_threads() * width * (12 + 4 + 1 + 4)) as u64
+    (threads * width * (12 + 4 + 1 + 4)) as u64
 }
 
 /// So that a caller's own mistake is found before the work.

@@ -188,32 +188,40 @@ impl Report {
 
 /// Bytes that [`restyle`] allocates at most for `job`, beside the caller's buffers and the model: an estimate from above.
 pub fn plan(job: &Job) -> u64 {
+    plan_on(job, rayon::current_num_threads())
+}
+
+/// As [`plan`], for work on so many threads. To ask rayon for their number would start its own on a thread that has none.
+pub(crate) fn plan_on(job: &Job, threads: usize) -> u64 {
     let (width, height) = (job.content.width().max(job.labels.width()), job.content.height());
-    let mut needed = composite::bytes(width);
+    let mut needed = composite::bytes(width, threads);
     match job.method {
         Method::Network { network, .. } => {
             let config = network.config();
-            needed += network_bytes(config) + sampling_bytes(width, height, config.resolution);
+            needed += network_bytes(config) + sampling_bytes(width, height, config.resolution, threads);
             if job.options.confidence {
                 needed += attention_bytes(config);
             }
         }
-        Method::Statistics(_) => needed += (4 << 20) + sampling_bytes(width, height, statistics::SIDE),
+        Method::Statistics(_) => {
+            needed += (4 << 20) + sampling_bytes(width, height, statistics::SIDE, threads)
+        }
     }
     if job.target_labels.is_some() {
-        needed += (shape::SIDE * shape::SIDE * 160) as u64 + sampling_bytes(width, height, shape::SIDE);
+        needed +=
+            (shape::SIDE * shape::SIDE * 160) as u64 + sampling_bytes(width, height, shape::SIDE, threads);
     }
     needed
 }
 
 /// What reading a picture at `side` squared takes: its rows resampled, and one whole row for each thread.
-pub(crate) fn sampling_bytes(width: usize, height: usize, side: usize) -> u64 {
-    ((height * side + rayon::current_num_threads() * width + side * side) * 12) as u64
+pub(crate) fn sampling_bytes(width: usize, height: usize, side: usize, threads: usize) -> u64 {
+    ((height * side + threads * width + side * side) * 12) as u64
 }
 
 /// What the statistics of a reference take.
-pub(crate) fn statistics_bytes(width: usize, height: usize) -> u64 {
-    sampling_bytes(width, height, statistics::SIDE) + (4 << 20)
+pub(crate) fn statistics_bytes(width: usize, height: usize, threads: usize) -> u64 {
+    sampling_bytes(width, height, statistics::SIDE, threads) + (4 << 20)
 }
 
 /// The attention of every stage, as it comes and as shares.
@@ -399,7 +407,7 @@ fn strengths(job: &Job, classes: usize) -> Result<Vec<f32>> {
     if job.classes.is_empty() {
         return Ok(vec![overall; classes]);
     }
-    let mut strengths = vec![0.0; classes];
+    let (mut strengths, mut given) = (vec![0.0; classes], vec![false; classes]);
     for &(class, strength) in job.classes {
         let Some(place) = strengths.get_mut(class) else {
             return Err(Error::invalid(format!(
@@ -407,6 +415,9 @@ fn strengths(job: &Job, classes: usize) -> Result<Vec<f32>> {
                 classes - 1
             )));
         };
+        if std::mem::replace(&mut given[class], true) {
+            return Err(Error::invalid(format!("class {class} is asked for twice: name each class once")));
+        }
         *place = overall * within(&format!("the strength of class {class}"), strength)?;
     }
     Ok(strengths)

@@ -251,8 +251,10 @@ impl Trained for LabelerTrainer {
         super::evaluate::write_panels(&panels, side, path)
     }
 
-    fn model(&self, _: &Description, _: &Dataset) -> Result<(Metadata, BTreeMap<String, Tensor>)> {
+    /// What the model says about itself stays, but for its version.
+    fn model(&self, description: &Description, _: &Dataset) -> Result<(Metadata, BTreeMap<String, Tensor>)> {
         let mean = self.mean.iter().map(|(name, variable)| (name.clone(), variable.as_detached_tensor()));
-        Ok((self.metadata.clone(), self.rest.clone().into_iter().chain(mean).collect()))
+        let metadata = Metadata { version: description.version.clone(), ..self.metadata.clone() };
+        Ok((metadata, self.rest.clone().into_iter().chain(mean).collect()))
     }
 }

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static int checks, failures;
 
@@ -354,6 +355,10 @@ static void codes(void) {
     EXPECT(CA2_INVALID_ARGUMENT, restyle(&job)); /* class 3 */
     job.class_count = SIZE_MAX;
     EXPECT(CA2_INVALID_ARGUMENT, restyle(&job));
+    job.class_count = 2;
+    classes[1].index = 0; /* the same class twice */
+    EXPECT(CA2_INVALID_ARGUMENT, restyle(&job));
+    SAYS("twice");
     job.class_count = 1;
     for (size_t i = 0; i < sizeof wild / sizeof *wild; i++) {
         classes[0].strength = wild[i];
@@ -1337,7 +1342,7 @@ static void memory(void) {
     for (uint64_t less = 0; less <= 1; less++) {
         ca2_context_options options = CA2_CONTEXT_OPTIONS_INIT;
         options.device = CA2_DEVICE_CPU;
-        options.threads = 1;
+        options.threads = 2; /* as those of the context that was asked: each has buffers of its own */
         options.memory_limit = needed - less;
         ca2_context *c = NULL;
         ca2_model *m = NULL;
@@ -1384,7 +1389,7 @@ static void memory(void) {
             CHECK(needed > N);
             ca2_context_options options = CA2_CONTEXT_OPTIONS_INIT;
             options.device = CA2_DEVICE_CPU;
-            options.threads = 2; /* as those of the context that was asked: each has buffers of its own */
+            options.threads = 2;
             options.memory_limit = needed - less;
             ca2_context *c = NULL;
             ca2_model *m = NULL;
@@ -1408,7 +1413,34 @@ static void memory(void) {
     CHECK(untouched());
 }
 
+/* Threads of this process. */
+static int process_threads(void) {
+    int threads = -1;
+    char line[256];
+    FILE *file = fopen("/proc/self/status", "r");
+    if (file == NULL) return -1;
+    while (fgets(line, sizeof line, file) != NULL)
+        if (sscanf(line, "Threads: %d", &threads) == 1) break;
+    fclose(file);
+    return threads;
+}
+
+/* All that the contexts of this program have computed ran on their own threads: none were started beside them. */
+static void no_other_threads(int before, int of_contexts) {
+    int now = 0;
+    /* Threads of released contexts end by themselves. */
+    for (int i = 0; i < 100; i++) {
+        now = process_threads();
+        if (now <= before + of_contexts) break;
+        const struct timespec pause = {0, 50 * 1000 * 1000};
+        nanosleep(&pause, NULL);
+    }
+    if (now > before + of_contexts) fprintf(stderr, "%d threads, %d before\n", now, before);
+    CHECK(now <= before + of_contexts);
+}
+
 int main(int count, char **arguments) {
+    const int threads_before = process_threads();
     if (count != 4) {
         fputs("misuse MODEL OTHER_MODEL FOLDER\n", stderr);
         return 2;
@@ -1455,6 +1487,7 @@ int main(int count, char **arguments) {
         confidence();
         statistics();
         memory();
+        no_other_threads(threads_before, 2);
     }
     ca2_context_release(context);
     ca2_model_release(strange);

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use ca2sis::attention::attention;
+use ca2sis::attention::{self, attention};
 use ca2sis::image::{LabelMap, Picture, Samples};
 use ca2sis::progress::Progress;
 use ca2sis::style::Style;
 use ca2sis::{Error, Result};
 
-use crate::common::{ModelArgs, ReferenceArgs, check_output, json, say};
+use crate::common::{LimitArgs, ModelArgs, ReferenceArgs, check_output, extract_plan, json, say};
 use crate::progress::{Bar, check_interrupt};
 
 /// Write the attention of each class as gray pictures
@@ -30,6 +30,8 @@ pub struct Args {
     stage: Option<usize>,
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    limit: LimitArgs,
     /// Folder to write to; made if need be
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
@@ -43,11 +45,13 @@ pub fn run(args: Args) -> Result<bool> {
     let srgb = content.to_srgb()?;
     let bar = Bar::new("attention");
     let (first, second) = (|done| bar.at(0.3 * done), |done| bar.at(0.3 + 0.7 * done));
-    let style = match args.reference.paths() {
-        [None, None, None] => {
+    args.limit.check(attention::plan(network.config(), labels.width(), labels.height()))?;
+    let style = match args.reference.is_empty() {
+        true => {
+            args.limit.check(extract_plan(&network, &content))?;
             Style::extract(&network, srgb.as_ref().unwrap_or(&content), &labels, Progress::new(&first))?
         }
-        _ => args.reference.style(&model, &network)?,
+        false => args.reference.style(&model, &network, args.limit)?,
     };
     let maps = attention(&network, &labels, &style, args.stage, Progress::new(&second))?;
     drop(bar);

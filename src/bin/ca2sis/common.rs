@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ca2sis::device::{self, Choice};
 use ca2sis::image::{LabelMap, Picture};
+use ca2sis::label;
 use ca2sis::model::{Class, Model};
 use ca2sis::nn::Network;
 use ca2sis::progress::Progress;
@@ -105,83 +106,212 @@ impl ModelArgs {
     }
 }
 
-/// The look that is wanted: a picture's, or one that was kept.
+/// How much a command may allocate.
+#[derive(clap::Args, Clone, Copy)]
+pub struct LimitArgs {
+    /// Most memory to allocate beside the pictures and the model, in bytes or with K, M or G (of 1024): 500M. What needs more is
+    /// refused before it begins
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub memory_limit: Option<u64>,
+}
+
+impl LimitArgs {
+    /// # Errors
+    /// [`Error::MemoryLimit`].
+    pub fn check(self, needed: u64) -> Result<()> {
+        match self.memory_limit {
+            Some(limit) if needed > limit => Err(Error::MemoryLimit { needed, limit }),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn size(text: &str) -> std::result::Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let power = match &*text[digits.len()..].to_ascii_uppercase() {
+        "" | "B" => 0,
+        "K" | "KIB" => 1,
+        "M" | "MIB" => 2,
+        "G" | "GIB" => 3,
+        _ => return Err("write bytes, or a number with K, M or G".into()),
+    };
+    let number: f64 = digits.parse().map_err(|_| "write bytes, or a number with K, M or G".to_owned())?;
+    let bytes = number * 1024f64.powi(power);
+    if bytes >= 1.0 && bytes < 2f64.powi(63) { Ok(bytes as u64) } else { Err("no size of memory".into()) }
+}
+
+/// The look that is wanted: of pictures, or of some that were kept.
 #[derive(clap::Args, Clone)]
 pub struct ReferenceArgs {
-    /// Picture that shows the wanted look
-    #[arg(long, value_name = "PICTURE", requires = "reference_labels")]
-    pub reference: Option<PathBuf>,
-    /// Label map of the reference
+    /// Picture that shows the wanted look; given several times, their looks are mixed
+    #[arg(long, value_name = "PICTURE")]
+    pub reference: Vec<PathBuf>,
+    /// Label map of the reference, one for each in their order [default: what the model's labeler proposes, if it has one]
     #[arg(long, value_name = "LABELS", requires = "reference")]
-    pub reference_labels: Option<PathBuf>,
-    /// Style file instead of a reference: see `ca2sis style extract`
+    pub reference_labels: Vec<PathBuf>,
+    /// Style file instead of a reference, several for a mix: see `ca2sis style extract`
     #[arg(long, value_name = "FILE", conflicts_with_all = ["reference", "reference_labels"])]
-    pub style: Option<PathBuf>,
+    pub style: Vec<PathBuf>,
+    /// Weights of several references or style files in their order, from 0 up; shares class by class among those that have the
+    /// class [default: all alike]
+    #[arg(long, value_delimiter = ',', value_name = "WEIGHT")]
+    pub weights: Vec<f32>,
 }
 
 impl ReferenceArgs {
+    pub fn is_empty(&self) -> bool {
+        self.reference.is_empty() && self.style.is_empty()
+    }
+
     /// # Errors
-    /// [`Error::InvalidArgument`] when no look is given.
+    /// [`Error::InvalidArgument`] when no look is given, or numbers do not fit.
     pub fn check(&self) -> Result<()> {
-        match self {
-            Self { style: Some(_), .. } | Self { reference: Some(_), reference_labels: Some(_), .. } => {
-                Ok(())
-            }
-            _ => Err(Error::invalid(
+        let looks = self.reference.len() + self.style.len();
+        if looks == 0 {
+            return Err(Error::invalid(
                 "no look is given: name a picture and its label map (--reference PICTURE --reference-labels LABELS), or a \
                  style file (--style FILE)",
-            )),
+            ));
         }
+        let maps = self.reference_labels.len();
+        if maps != 0 && maps != self.reference.len() {
+            return Err(Error::invalid(format!(
+                "{maps} --reference-labels for {} --reference: give one for each, in their order",
+                self.reference.len()
+            )));
+        }
+        if !self.weights.is_empty() && self.weights.len() != looks {
+            return Err(Error::invalid(format!(
+                "--weights gives {} weights for {looks} looks",
+                self.weights.len()
+            )));
+        }
+        Ok(())
     }
 
-    pub fn paths(&self) -> [Option<&Path>; 3] {
-        [self.reference.as_deref(), self.reference_labels.as_deref(), self.style.as_deref()]
+    pub fn paths(&self) -> Vec<Option<&Path>> {
+        let all = self.reference.iter().chain(&self.reference_labels).chain(&self.style);
+        all.map(|path| Some(path.as_path())).collect()
     }
 
-    pub fn style(&self, model: &Model, network: &Network) -> Result<Style> {
+    /// Whether label maps of references are to be proposed.
+    pub fn needs_labeler(&self) -> bool {
+        !self.reference.is_empty() && self.reference_labels.is_empty()
+    }
+
+    /// A weight a class for each look.
+    fn rows(&self, classes: usize) -> Vec<Vec<f32>> {
+        let looks = self.reference.len() + self.style.len();
+        let weights = if self.weights.is_empty() { vec![1.0; looks] } else { self.weights.clone() };
+        weights.into_iter().map(|weight| vec![weight; classes]).collect()
+    }
+
+    /// The pictures as the network sees their colours, each with its label map.
+    fn pictures<'a>(
+        &'a self,
+        model: &'a Model,
+        network: Option<&'a Network>,
+    ) -> impl Iterator<Item = Result<(&'a Path, Picture, LabelMap)>> + 'a {
+        self.reference.iter().enumerate().map(move |(i, path)| {
+            let picture = Picture::read(path)?;
+            let labels = labels_of(path, self.reference_labels.get(i), &picture, model, network)?;
+            Ok((path.as_path(), picture.to_srgb()?.unwrap_or(picture), labels))
+        })
+    }
+
+    pub fn style(&self, model: &Model, network: &Network, limit: LimitArgs) -> Result<Style> {
         self.check()?;
-        if let Some(style) = &self.style {
-            return Style::open(model, style)?.to_device(network.device());
+        let kept = self.style.iter().map(|path| Style::open(model, path)?.to_device(network.device()));
+        let mut looks = kept.collect::<Result<Vec<_>>>()?;
+        for entry in self.pictures(model, Some(network)) {
+            let (path, picture, labels) = entry?;
+            limit.check(extract_plan(network, &picture))?;
+            let bar = Bar::new(format!("reading {}", path.display()));
+            looks.push(Style::extract(network, &picture, &labels, Progress::new(&|done| bar.at(done)))?);
         }
-        let (Some(reference), Some(labels)) = (&self.reference, &self.reference_labels) else {
-            unreachable!("checked");
-        };
-        let picture = Picture::read(reference)?;
-        let labels = LabelMap::read(labels, model.classes())?.upright_with(&picture);
-        let bar = Bar::new(format!("reading {}", reference.display()));
-        let picture = picture.to_srgb()?.unwrap_or(picture);
-        Style::extract(network, &picture, &labels, Progress::new(&|done| bar.at(done)))
+        let rows = self.rows(model.classes().len());
+        match looks.len() {
+            1 if self.weights.is_empty() => Ok(looks.remove(0)),
+            _ => Style::mix(&looks.iter().zip(&rows).map(|(l, r)| (l, &r[..])).collect::<Vec<_>>()),
+        }
+    }
+
+    /// The colours of the looks' classes. A network is needed where a label map is to be proposed.
+    pub fn statistics(&self, model: &Model, network: Option<&Network>) -> Result<Statistics> {
+        self.check()?;
+        let kept = self.style.iter().map(|path| Ok(Style::open(model, path)?.statistics().clone()));
+        let mut looks = kept.collect::<Result<Vec<_>>>()?;
+        for entry in self.pictures(model, network) {
+            let (_, picture, labels) = entry?;
+            looks.push(Statistics::extract(&picture, &labels, model.classes().len())?);
+        }
+        let rows = self.rows(model.classes().len());
+        match looks.len() {
+            1 if self.weights.is_empty() => Ok(looks.remove(0)),
+            _ => Statistics::mix(&looks.iter().zip(&rows).map(|(l, r)| (l, &r[..])).collect::<Vec<_>>()),
+        }
     }
 }
 
-impl ReferenceArgs {
-    /// The colours of the reference's classes.
-    pub fn statistics(&self, model: &Model) -> Result<Statistics> {
-        self.check()?;
-        if let Some(style) = &self.style {
-            return Ok(Style::open(model, style)?.statistics().clone());
-        }
-        let (Some(reference), Some(labels)) = (&self.reference, &self.reference_labels) else {
-            unreachable!("checked");
-        };
-        let picture = Picture::read(reference)?;
-        let labels = LabelMap::read(labels, model.classes())?.upright_with(&picture);
-        let picture = picture.to_srgb()?.unwrap_or(picture);
-        Statistics::extract(&picture, &labels, model.classes().len())
-    }
+/// What taking the style of a picture allocates.
+pub fn extract_plan(network: &Network, picture: &Picture) -> u64 {
+    Style::plan(network.config(), picture.width(), picture.height(), rayon::current_num_threads())
 }
 
-/// Styles that several jobs share, each extracted once.
+/// The label map of the picture that was read from `path`: the one that is named, or what the model proposes.
+pub fn labels_of(
+    path: &Path,
+    labels: Option<&PathBuf>,
+    picture: &Picture,
+    model: &Model,
+    network: Option<&Network>,
+) -> Result<LabelMap> {
+    /// Below this a proposed map is worth a look.
+    const FAIR: f32 = 0.8;
+    if let Some(labels) = labels {
+        return Ok(LabelMap::read(labels, model.classes())?.upright_with(picture));
+    }
+    let Some(network) = network.filter(|network| network.config().labeler.is_some()) else {
+        return Err(Error::invalid(format!(
+            "the label map of {} is missing: name it with --labels or --reference-labels; this model has no labeler to \
+             propose one",
+            path.display()
+        )));
+    };
+    let bar = Bar::new(format!("labelling {}", path.display()));
+    let srgb = picture.to_srgb()?;
+    let seen = srgb.as_ref().unwrap_or(picture);
+    let proposed = label::label(network, &seen.view(), Progress::new(&|done| bar.at(done)))?;
+    drop(bar);
+    if proposed.confidence < FAIR && !json() {
+        eprintln!(
+            "ca2sis: {}: the label map that the model proposes may be wrong (confidence {:.2}): see it with `ca2sis label`",
+            path.display(),
+            proposed.confidence
+        );
+    }
+    Ok(proposed.labels)
+}
+
+/// Looks that several jobs share, each taken once.
 #[derive(Default)]
-pub struct Styles(HashMap<[Option<PathBuf>; 3], Style>);
+pub struct Styles(HashMap<Vec<String>, Style>);
 
 impl Styles {
-    pub fn get(&mut self, reference: &ReferenceArgs, model: &Model, network: &Network) -> Result<Style> {
-        let key = reference.paths().map(|p| p.map(Path::to_owned));
+    pub fn get(
+        &mut self,
+        reference: &ReferenceArgs,
+        model: &Model,
+        network: &Network,
+        limit: LimitArgs,
+    ) -> Result<Style> {
+        let files = [&reference.reference, &reference.reference_labels, &reference.style];
+        let key = files.iter().map(|paths| format!("{paths:?}")).chain([format!("{:?}", reference.weights)]);
+        let key = key.collect();
         if let Some(style) = self.0.get(&key) {
             return Ok(style.clone());
         }
-        let style = reference.style(model, network)?;
+        let style = reference.style(model, network, limit)?;
         self.0.insert(key, style.clone());
         Ok(style)
     }
@@ -199,7 +329,14 @@ pub fn check_output(output: &Path, inputs: &[Option<&Path>]) -> Result<()> {
     Ok(())
 }
 
-/// Says on stderr which classes the reference lacks, or which are nowhere to be restyled.
+/// Says on stderr what a person should know of a result.
+pub fn advise(advice: &[String]) {
+    if !json() {
+        advice.iter().for_each(|sentence| eprintln!("ca2sis: {sentence}"));
+    }
+}
+
+/// Says on stderr which classes something holds for.
 pub fn note(classes: &[Class], indices: &[usize], what: &str) {
     if !indices.is_empty() && !json() {
         eprintln!("ca2sis: {what}: {}", names(classes, indices).join(", "));
@@ -325,5 +462,22 @@ impl Hashes {
         let hash = record::file_hash(file)?;
         self.0.insert(file.to_owned(), hash.clone());
         Ok(hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_of_memory_are_bytes_or_have_a_unit() {
+        for (text, bytes) in
+            [("1000", 1000), ("2K", 2048), ("1.5M", 3 << 19), ("2g", 2 << 30), ("1GiB", 1 << 30)]
+        {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "M", "-1", "0", "1T", "nan", "inf", "1e300", "5 M"] {
+            assert!(size(text).is_err(), "{text}");
+        }
     }
 }

@@ -11,6 +11,7 @@ mod import;
 mod label;
 mod models;
 mod progress;
+mod repeat;
 mod restyle;
 mod settings;
 mod shell;

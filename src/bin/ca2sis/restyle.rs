@@ -1,24 +1,25 @@
 //! `ca2sis restyle`: the job.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use ca2sis::device::{self, Choice};
+use ca2sis::device;
 use ca2sis::image::{LabelMap, Mask, Picture, View};
 use ca2sis::model::{Class, Model};
 use ca2sis::nn::Network;
 use ca2sis::progress::Progress;
-use ca2sis::record::{DigitalSource, ModelId, Record};
-use ca2sis::restyle::{Confidence, Job, Method, Options, restyle_picture};
+use ca2sis::record::{DigitalSource, Record};
+use ca2sis::restyle::{Job, Method, Options, restyle_picture};
 use ca2sis::{Error, Result};
+use candle_core::Device;
 use clap::ArgMatches;
 
 use crate::batch::{self, Task};
 use crate::common::{
-    Hashes, Made, ModelArgs, RecordArgs, RecordWhere, ReferenceArgs, Styles, json, names, note, say,
-    say_error, write_result,
+    Hashes, LimitArgs, Made, ModelArgs, RecordArgs, RecordWhere, ReferenceArgs, Styles, advise, json,
+    labels_of, names, say, say_error, write_result,
 };
 use crate::progress::{Bar, catch_interrupts, check_interrupt};
+use crate::repeat::Repeat;
 use crate::settings::Settings;
 
 /// Restyle classes of a picture after a reference
@@ -54,13 +55,15 @@ pub struct Args {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["contents", "jobs", "labels", "reference", "style", "mask", "target_labels", "classes"])]
     from_record: Option<PathBuf>,
     #[command(flatten)]
+    limit: LimitArgs,
+    #[command(flatten)]
     record: RecordArgs,
 }
 
 /// What one job is made of: options that a row of a CSV file can give, and that a record keeps.
 #[derive(clap::Args)]
 pub struct JobArgs {
-    /// Label map of the content
+    /// Label map of the content [default: what the model's labeler proposes, if it has one]
     #[arg(long)]
     labels: Option<PathBuf>,
     #[command(flatten)]
@@ -84,7 +87,8 @@ pub struct JobArgs {
     /// How far the layout goes to the target labels, from 0 to 1
     #[arg(long, default_value_t = 1.0)]
     morph: f32,
-    /// Where the look comes from: the network, or the colours of each class of the reference alone
+    /// Where the look comes from: the network, or the colours of each class of the reference alone. For these the model is asked
+    /// for its list of classes, which gives label maps and names their meaning; its network is not built
     #[arg(long, value_enum, default_value_t = How::Network)]
     method: How,
     /// Say how far the result can be trusted, and write a heat map of it beside the result (OUTPUT.confidence.png; green is
@@ -102,9 +106,6 @@ enum How {
     Statistics,
 }
 
-/// Below this a result is worth a warning: the network attends to its classes by less than about a half.
-const DOUBTFUL: f32 = 0.4;
-
 pub fn run(args: Args, matches: &ArgMatches) -> Result<bool> {
     if let Some(path) = &args.from_record {
         return again(path, &args);
@@ -121,11 +122,11 @@ pub fn run(args: Args, matches: &ArgMatches) -> Result<bool> {
         job.check()?;
     }
     catch_interrupts();
-    let (model, network) = args.model.open()?;
+    let model = args.model.open_model()?;
     for job in &jobs {
         asked(&job.classes, model.classes())?;
     }
-    let mut shared = Shared { model, network, styles: Styles::default(), hashes: Hashes::default() };
+    let mut shared = Shared::new(model, &args.model, &jobs.iter().collect::<Vec<_>>(), args.limit)?;
     if let ([task], [job]) = (&tasks[..], &jobs[..]) {
         shared.make(task, job, args.record.record, None)?;
         return Ok(true);
@@ -149,11 +150,14 @@ pub fn run(args: Args, matches: &ArgMatches) -> Result<bool> {
 
 impl JobArgs {
     fn check(&self) -> Result<()> {
-        if self.labels.is_none() {
-            return Err(Error::invalid("the content's label map is missing: name it with --labels"));
-        }
         if self.method == How::Statistics && self.confidence {
             return Err(Error::invalid("--confidence is of the network's work: statistics have none"));
+        }
+        if self.labels.is_none() && self.reference.is_empty() {
+            return Err(Error::invalid(
+                "no look and no label map are given: name the content's label map with --labels, and the look with --reference \
+                 and --reference-labels or with --style",
+            ));
         }
         self.reference.check()
     }
@@ -162,12 +166,29 @@ impl JobArgs {
 /// What all jobs of a call have in common.
 struct Shared {
     model: Model,
-    network: Network,
+    device: Device,
+    /// None where all jobs do without: they ask the model for its list of classes alone, and none of its weights are read.
+    network: Option<Network>,
+    limit: LimitArgs,
     styles: Styles,
     hashes: Hashes,
 }
 
 impl Shared {
+    fn new(model: Model, args: &ModelArgs, jobs: &[&JobArgs], limit: LimitArgs) -> Result<Self> {
+        let needs_network = |job: &&JobArgs| {
+            job.method == How::Network || job.labels.is_none() || job.reference.needs_labeler()
+        };
+        let device = match jobs.iter().any(needs_network) {
+            true => Some(device::open(args.device)?),
+            false => None,
+        };
+        let network = device.as_ref().map(|device| model.network(device)).transpose()?;
+        let device = device.unwrap_or(Device::Cpu);
+        let (styles, hashes) = (Styles::default(), Hashes::default());
+        Ok(Self { model, device, network, limit, styles, hashes })
+    }
+
     /// Does one job and says its record where `--json` asks for it.
     fn make(
         &mut self,
@@ -177,27 +198,28 @@ impl Shared {
         count: Option<(usize, usize)>,
     ) -> Result<Record> {
         check_interrupt()?;
-        let Self { model, network, styles, hashes } = self;
+        let Self { model, device, network, limit, styles, hashes } = self;
+        let network = network.as_ref();
         let Task { content: content_path, output, settings } = task;
         let classes = asked(&job.classes, model.classes())?;
         let content = Picture::read(content_path)?;
         content.check_writable(output)?;
-        let labels = job.labels.as_ref().expect("checked");
         let read_labels = |p: &PathBuf| -> Result<LabelMap> {
             Ok(LabelMap::read(p, model.classes())?.upright_with(&content))
         };
-        let labels = read_labels(labels)?;
+        let labels = labels_of(content_path, job.labels.as_ref(), &content, model, network)?;
         let target_labels = job.target_labels.as_ref().map(read_labels).transpose()?;
         let mask = job.mask.as_ref().map(Mask::read).transpose()?.map(|m| m.upright_with(&content));
         let (style, statistics);
         let (method, source) = match job.method {
             How::Network => {
-                style = styles.get(&job.reference, model, network)?;
+                let network = network.expect("built for such a job");
+                style = styles.get(&job.reference, model, network, *limit)?;
                 let method = Method::Network { network, style: &style };
                 (method, DigitalSource::CompositeWithTrainedAlgorithmicMedia)
             }
             How::Statistics => {
-                statistics = job.reference.statistics(model)?;
+                statistics = job.reference.statistics(model, network)?;
                 (Method::Statistics(&statistics), DigitalSource::AlgorithmicallyEnhanced)
             }
         };
@@ -210,6 +232,7 @@ impl Shared {
                 coupling: job.coupling,
                 morph: job.morph,
                 confidence: job.confidence,
+                memory_limit: limit.memory_limit,
                 ..Options::default()
             },
             ..Job::new(&content, &labels, method)
@@ -233,7 +256,7 @@ impl Shared {
             command: "restyle",
             source,
             model,
-            device: network.device(),
+            device,
             files,
             options,
             rights: job.rights.clone(),
@@ -251,17 +274,13 @@ impl Shared {
             None => None,
         };
         let record = write_result(result, output, place, made, hashes)?;
-        note(model.classes(), &report.missing, "kept in their own style, as the reference lacks them");
-        note(model.classes(), &report.absent, "not restyled, as no label map has them");
-        note(
-            model.classes(),
-            &report.unseen,
-            "left as they are, as the network sees none of their few pixels",
-        );
         if let Some((figures, heat_map)) = heat_map {
             heat_map.write(output.with_extension("confidence.png"))?;
-            say_confidence(figures, model.classes());
+            if !json() {
+                say!("confidence {:.2} of 1", figures.overall);
+            }
         }
+        advise(&report.advice(model.classes()));
         if json() {
             say!("{}", serde_json::to_string(&record).expect("a record has only texts as keys"));
         }
@@ -269,95 +288,24 @@ impl Shared {
     }
 }
 
-/// `--from-record`: the same inputs by their hashes, the same model, the same options; whether the same pixels came out.
+/// `--from-record`.
 fn again(path: &Path, args: &Args) -> Result<bool> {
-    let record = Record::read(path)?;
-    let refuse = |what: String| Err(Error::format(path, what));
-    if record.command != "restyle" {
-        return refuse(format!("a record of `{}`, not of `restyle`", record.command));
-    }
+    let mut repeat = Repeat::read(path, "restyle")?;
     let output = args.output.clone().expect("clap asks for an output");
-    let mut hashes = Hashes::default();
-    let mut settings = Settings::default();
-    let mut content = None;
-    for (name, input) in &record.inputs {
-        let file = Record::resolve(path, &input.file);
-        let hash = hashes.of(&file)?;
-        if hash != input.sha256 {
-            return refuse(format!(
-                "{} is not the {name} that it was made from: its SHA-256 is {hash}, the record's {}",
-                file.display(),
-                input.sha256
-            ));
-        }
-        match name.as_str() {
-            "content" => content = Some(file),
-            _ => drop(settings.0.insert(name.clone(), vec![file.into()])),
-        }
-    }
-    let Some(content) = content else { return refuse("a record without a content".into()) };
-    for (name, values) in &record.options {
-        settings.0.insert(name.clone(), values.iter().map(OsString::from).collect());
-    }
-    if let Some(rights) = &record.rights {
-        settings.0.insert("rights".into(), vec![rights.into()]);
-    }
+    let Some(content) = repeat.content.take() else {
+        return Err(Error::format(path, "a record without a content"));
+    };
+    let settings = repeat.settings.clone();
     let job: JobArgs = settings.parse()?;
     job.check()?;
     let task = Task { content, output, settings };
     batch::check::<JobArgs>(std::slice::from_ref(&task))?;
-
-    let mut model_args = args.model.clone();
-    if model_args.device == Choice::Auto {
-        model_args.device = record.device.parse()?;
-    }
-    let model = model_args.open_model()?;
-    let id = ModelId::of(&model);
-    if id.sha256 != record.model.sha256 {
-        return refuse(format!(
-            "made by model {} {} with SHA-256 {}, but this is {} {} with {}: name the right one with --model",
-            record.model.name, record.model.version, record.model.sha256, id.name, id.version, id.sha256
-        ));
-    }
+    let (model, model_args) = repeat.open_model(&args.model)?;
     catch_interrupts();
-    let network = model.network(&device::open(model_args.device)?)?;
-    let here = device::Info::of(network.device());
-    let (device, name) = (here.choice.to_string(), here.name);
-    let mut shared = Shared { model, network, styles: Styles::default(), hashes };
+    let mut shared = Shared::new(model, &model_args, &[&job], args.limit)?;
+    shared.hashes = std::mem::take(&mut repeat.hashes);
     let made = shared.make(&task, &job, args.record.record, None)?;
-    if made.output.pixels == record.output.pixels {
-        return Ok(true);
-    }
-    let mut reasons = Vec::new();
-    if (&device, &name) != (&record.device, &record.device_name) {
-        reasons.push(format!(
-            "it was made on {} ({}), this is {device} ({name})",
-            record.device, record.device_name
-        ));
-    }
-    if record.ca2sis != made.ca2sis {
-        reasons.push(format!("it was made by ca2sis {}, this is {}", record.ca2sis, made.ca2sis));
-    }
-    let reason = if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join("; ")) };
-    eprintln!("ca2sis: {}: the pixels are not those of the record{reason}", task.output.display());
-    Ok(false)
-}
-
-/// Says how far to trust the result, and which classes not.
-fn say_confidence(figures: &Confidence, classes: &[Class]) {
-    if json() {
-        return;
-    }
-    say!("confidence {:.2} of 1", figures.overall);
-    let doubtful: Vec<usize> =
-        figures.classes.iter().filter(|(_, figure)| *figure < DOUBTFUL).map(|&(class, _)| class).collect();
-    if figures.overall < DOUBTFUL {
-        eprintln!(
-            "ca2sis: the network does not know pictures like this one well: look at the result closely, or use --method statistics"
-        );
-    } else {
-        note(classes, &doubtful, "less sure than the rest, look at these classes closely");
-    }
+    Ok(repeat.compare(&made, &device::Info::of(&shared.device), &task.output))
 }
 
 /// Reads `--classes`: names of classes or of groups, each with a strength where one is given.

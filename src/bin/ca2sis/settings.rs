@@ -60,13 +60,15 @@ impl Settings {
         })
     }
 
-    /// The options that name files, each with its one file.
+    /// The options that name files, each with its file; further files of one option are "reference 2" and on.
     pub fn files<T: clap::Args>(&self) -> Vec<(String, PathBuf)> {
         let files = path_options::<T>();
-        let file = |(long, values): (&String, &Vec<OsString>)| {
-            files.contains(long).then(|| values.first().map(|v| (long.clone(), PathBuf::from(v))))?
+        let named = self.0.iter().filter(|(long, _)| files.contains(long));
+        let of = |(long, values): (&String, &Vec<OsString>)| {
+            let name = |i: usize| if i == 0 { long.clone() } else { format!("{long} {}", i + 1) };
+            values.iter().enumerate().map(|(i, v)| (name(i), PathBuf::from(v))).collect::<Vec<_>>()
         };
-        self.0.iter().filter_map(file).collect()
+        named.flat_map(of).collect()
     }
 
     /// The options that do not, as a record holds them.

@@ -6,7 +6,7 @@ use ca2sis::model::{Class, Model};
 use ca2sis::style::Style;
 use ca2sis::{Error, Result};
 
-use crate::common::{ModelArgs, ReferenceArgs, check_output, json, say};
+use crate::common::{LimitArgs, ModelArgs, ReferenceArgs, check_output, json, say};
 
 /// Keep looks as files, mix them, show what is in them
 #[derive(clap::Args)]
@@ -23,6 +23,8 @@ enum Command {
         reference: ReferenceArgs,
         #[command(flatten)]
         model: ModelArgs,
+        #[command(flatten)]
+        limit: LimitArgs,
         /// Style file to write
         #[arg(short, long)]
         output: PathBuf,
@@ -57,10 +59,10 @@ enum Command {
 
 pub fn run(args: Args) -> Result<bool> {
     match args.command {
-        Command::Extract { reference, model, output } => {
+        Command::Extract { reference, model, limit, output } => {
             check_output(&output, &reference.paths())?;
             let (model, network) = model.open()?;
-            let style = reference.style(&model, &network)?;
+            let style = reference.style(&model, &network, limit)?;
             style.save(&model, &output)?;
             say(&model, &style, &output)
         }

@@ -137,8 +137,9 @@ pub struct Args {
     /// The model's name [default: the data folder's].
     #[arg(long)]
     name: Option<String>,
-    #[arg(long, default_value = "1.0.0")]
-    model_version: String,
+    /// The model's version [default: 1.0.0, or with a labeler that of its model].
+    #[arg(long)]
+    model_version: Option<String>,
     #[arg(long, default_value = "MIT OR Apache-2.0")]
     licence: String,
     /// May be given more than once.
@@ -339,6 +340,14 @@ fn network(args: &Args, classes: Option<usize>) -> Result<Option<Config>> {
     Ok(Some(preset::preset(name, classes)?))
 }
 
+fn version(args: &Args, recipe: &Recipe) -> Result<String> {
+    match (&args.model_version, recipe.part, &recipe.init) {
+        (Some(version), ..) => Ok(version.clone()),
+        (None, Part::Labeler, Some(init)) => Ok(Model::open(init)?.metadata().version.clone()),
+        _ => Ok("1.0.0".into()),
+    }
+}
+
 fn options(args: &Args, recipe: &Recipe) -> Result<RunOptions> {
     let folder =
         |path: &Path| path.file_name().map_or("data".into(), |name| name.to_string_lossy().into_owned());
@@ -364,7 +373,7 @@ fn options(args: &Args, recipe: &Recipe) -> Result<RunOptions> {
         time_limit,
         description: Description {
             name: args.name.clone().unwrap_or_else(|| folder(&recipe.data)),
-            version: args.model_version.clone(),
+            version: version(args, recipe)?,
             licence: args.licence.clone(),
             authors: args.authors.clone(),
             training_data: vec![data],
