@@ -402,6 +402,18 @@ def a_group_is_refused_in_place():
 
 
 @test
+def a_text_layer_is_refused_in_place_and_serves_for_a_new_layer():
+    scene = Scene()
+    text = Gimp.TextLayer.new(scene.image, "text", Gimp.context_get_font(), 40, Gimp.Unit.pixel())
+    scene.image.insert_layer(text, None, 0)
+    size = text.get_width(), text.get_height()
+    labels = label_layer(scene.label_image, bytes([1]) * (size[0] * size[1]), "labels of the text", size)
+    refused(scene, "“text” is drawn from text", "New layer", drawables=[text], labels=labels, output="in-place")
+    assert scene.restyled(drawables=[text], labels=labels) != text
+    scene.delete()
+
+
+@test
 def not_one_layer_is_refused():
     scene = Scene()
     other = a_layer(scene.image, "other")

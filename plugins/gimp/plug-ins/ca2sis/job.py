@@ -156,6 +156,9 @@ class Job:
             if layer.is_group():
                 raise Trouble(_("{} is a layer group, which has no pixels of its own. Choose the output New layer.").format(
                     quoted(layer.get_name())))
+            if any(getattr(layer, kind)() for kind in ("is_text_layer", "is_link_layer", "is_vector_layer") if hasattr(layer, kind)):
+                raise Trouble(_("{} is drawn from text, a path or a file, and would be drawn anew over the result. Choose the output "
+                                "New layer.").format(quoted(layer.get_name())))
             lock = locked(layer)
             if lock:
                 raise Trouble(_("The pixels of {} are locked. Unlock them in the Layers dialog, or choose the output New "
