@@ -131,6 +131,10 @@ class Scene:
         other.delete()
         return data
 
+    def same(self, layer, floats, what):
+        """The layer stores what the library's floats are."""
+        same(read(layer), self.stored(floats, layer), self.precision, what)
+
     def delete(self):
         self.image.delete()
         self.label_image.delete()
@@ -163,16 +167,18 @@ def equal(a, b, what):
 
 
 # babl may round the half of a unit up in one process and down in another, as it picks its conversions by the clock: a changed
-# sample may be one unit of 16 bits off, as much of 32 bits as a float cannot say, and in floats a few of their last digits.
-SLACK = {"U16": ("H", 1), "U32": ("I", 512), "HALF": ("e", 2.0**-10), "FLOAT": ("f", 1e-6), "DOUBLE": ("d", 1e-6)}
+# sample may be one unit of 8 (in one of 1000 samples) or 16 bits off, as much of 32 bits as a float cannot say, and in floats a few of
+# their last digits.
+SLACK = {"U8": ("B", 1), "U16": ("H", 1), "U32": ("I", 512), "HALF": ("e", 2.0**-10), "FLOAT": ("f", 1e-6), "DOUBLE": ("d", 1e-6)}
 
 
 def same(a, b, precision, what):
-    kind, slack = SLACK.get(precision.split("_")[0], (None, 0))
-    if not slack:
-        return equal(a, b, f"{what} {precision}")
-    worst = max(abs(x - y) for x, y in zip(memoryview(a).cast(kind), memoryview(b).cast(kind)))
-    assert len(a) == len(b) and worst <= slack, f"{what} {precision}: {worst} off"
+    depth = precision.split("_")[0]
+    kind, slack = SLACK[depth]
+    assert len(a) == len(b), f"{what} {precision}: {len(a)} bytes, not {len(b)}"
+    off = [abs(x - y) for x, y in zip(memoryview(a).cast(kind), memoryview(b).cast(kind)) if x != y]
+    assert not off or max(off) <= slack, f"{what} {precision}: {len(off)} of {len(a)} bytes differ, by up to {max(off)}"
+    assert depth != "U8" or len(off) <= len(a) / 1000, f"{what} {precision}: {len(off)} of {len(a)} bytes differ by one"
 
 
 def differ(a, b, what):

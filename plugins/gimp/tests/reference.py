@@ -20,17 +20,36 @@ class Options(c.Structure):
                 ("progress", c.c_void_p), ("data", c.c_void_p)]
 
 
+class ModelInfo(c.Structure):
+    _fields_ = [("size", c.c_size_t), ("texts", c.c_char_p * 3), ("numbers", c.c_uint32 * 5), ("has_labeler", c.c_uint32)]
+
+
 class Direct:
-    def __init__(self, path):
+    """A library with a model: the one inside it, or a file's."""
+
+    def __init__(self, path, model=None):
         self.lib = lib = c.CDLL(path)
         lib.ca2_last_error.restype = c.c_char_p
         context, self.model = c.c_void_p(), c.c_void_p()
         self.check(lib.ca2_context_create(None, c.byref(context)))
-        self.check(lib.ca2_model_open_default(context, c.byref(self.model)))
+        if model:
+            self.check(lib.ca2_model_open(context, model.encode(), c.byref(self.model)))
+        else:
+            self.check(lib.ca2_model_open_default(context, c.byref(self.model)))
+        info = ModelInfo(size=c.sizeof(ModelInfo))
+        self.check(lib.ca2_model_get_info(self.model, c.byref(info)))
+        self.has_labeler = info.has_labeler == 1
 
     def check(self, status):
         if status:
             raise RuntimeError(self.lib.ca2_last_error().decode())
+
+    def label(self, pixels, width, height, linear=0):
+        """A byte a class that the model finds in float pixels."""
+        picture = View(c.cast(pixels, c.c_void_p), width, height, len(pixels) // (4 * width * height) + 64, linear)
+        found = c.create_string_buffer(width * height)
+        self.check(self.lib.ca2_label(self.model, c.byref(picture), None, c.byref(View(c.addressof(found), width, height, 1)), None))
+        return found.raw[:width * height]
 
     def style(self, rgba, labels, width, height, linear=0):
         """Of float RGBA bytes and a byte a class index."""

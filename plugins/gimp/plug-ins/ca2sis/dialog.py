@@ -18,7 +18,7 @@ import pixels  # noqa: E402
 import styles  # noqa: E402
 from messages import Cancelled, Trouble, _, listed  # noqa: E402
 from preview import Preview, Task, Worker  # noqa: E402
-from widgets import AUTOMATIC, FILE, NONE, Choice, FileButton, Slider, Swatch, layer_rows  # noqa: E402
+from widgets import AUTOMATIC, FILE, NONE, Choice, FileButton, Slider, layer_rows, swatch  # noqa: E402
 
 
 def restyle(procedure, config, image, drawables):
@@ -71,7 +71,7 @@ class Dialog:
         self.preview.connect("size-allocate", self.on_resize)
         left.pack_start(self.preview, True, True, 0)
         line = Gtk.Box(spacing=12)
-        split = Gtk.CheckButton(label=_("Split _view"), use_underline=True)
+        split = Gtk.CheckButton(label=_("Split vie_w"), use_underline=True)
         split.connect("toggled", lambda button: self.preview.set_split(button.get_active()))
         line.pack_start(split, False, False, 0)
         hint = Gtk.Label(label=_("Hold the button down on the picture to see the original"))
@@ -189,7 +189,7 @@ class Dialog:
         line.pack_start(clear, False, False, 0)
         row(box, _("Mo_del"), line, _("A model file; none: the model inside ca2sis"))
         self.device = Choice(lambda: self.set("device", self.device.value(), "model"))
-        row(box, _("De_vice"), self.device, _("What computes"))
+        row(box, _("Dev_ice"), self.device, _("What computes"))
         self.expander.connect("notify::expanded", self.on_expander)
         right.pack_start(self.expander, False, False, 0)
 
@@ -310,7 +310,7 @@ class Dialog:
             slider = Slider(self.on_classes, _("{}: not in the reference").format(each.name) if missing else each.name)
             slider.set(0.0 if missing else strengths.get(index, 0.0) if strengths else 1.0)
             slider.widget.set_sensitive(not missing)
-            self.class_list.attach(Swatch(each.color), 0, at, 1, 1)
+            self.class_list.attach(swatch(each.color), 0, at, 1, 1)
             self.class_list.attach(slider.widget, 1, at, 1, 1)
             if not missing:
                 self.class_rows[index] = slider
@@ -427,8 +427,7 @@ class Dialog:
             self.window.set_response_sensitive(Gtk.ResponseType.OK, True)
         except Trouble as trouble:
             self.spinner.stop()
-            self.preview.after = None
-            self.preview.queue_draw()
+            self.preview.show_after(None)
             self.say(str(trouble), "dialog-warning")
             self.window.set_response_sensitive(Gtk.ResponseType.OK, False)
         self.save_button.set_sensitive(self.style is not None)
@@ -470,10 +469,8 @@ class Dialog:
     def show_original(self):
         """The photograph at the size of the window."""
         area = self.preview.get_allocation()
-        factor = self.preview.get_scale_factor()
         width, height = self.layer.get_width(), self.layer.get_height()
-        wanted = max(area.width, 1) * factor, max(area.height, 1) * factor
-        self.scale = min(1.0, wanted[0] / width, wanted[1] / height)
+        self.scale = min(1.0, max(area.width, 1) / width, max(area.height, 1) / height)
         size = max(1, round(width * self.scale)), max(1, round(height * self.scale))
         if self.size_read != size:
             self.size_read = size

@@ -69,83 +69,84 @@ class Worker:
             GLib.idle_add(self.done, task, out, report, trouble)
 
 
-class Preview(Gtk.DrawingArea):
-    """Shows the result, and the original left of a line that can be moved, or while the button is held down."""
+class Preview(Gtk.Layout):
+    """Shows the result, and the original left of a line that can be moved, or while the button is held down.
+
+    By pixbufs alone: drawing with cairo takes a Python package that not every GIMP comes with."""
 
     def __init__(self):
         super().__init__()
         self.set_size_request(*LEAST)
         self.before = self.after = None
+        self.scaled = {}
         self.split, self.split_at, self.held = False, 0.5, False
+        self.image = Gtk.Image()
+        self.put(self.image, 0, 0)
         self.add_events(Gdk.EventMask.BUTTON_PRESS_MASK | Gdk.EventMask.BUTTON_RELEASE_MASK | Gdk.EventMask.BUTTON1_MOTION_MASK)
-        self.connect("draw", self.on_draw)
+        self.connect("size-allocate", lambda _widget, _area: self.draw())
         self.connect("button-press-event", self.on_press)
         self.connect("button-release-event", self.on_release)
         self.connect("motion-notify-event", self.on_motion)
         self.get_accessible().set_name(_("Preview"))
 
     def show_before(self, picture):
-        self.before = pixbuf(picture)
-        self.after = None
-        self.queue_draw()
+        self.before, self.after = pixbuf(picture), None
+        self.draw()
 
     def show_after(self, picture):
-        self.after = pixbuf(picture)
-        self.queue_draw()
+        self.after = picture and pixbuf(picture)
+        self.draw()
 
     def set_split(self, split):
         self.split = split
-        self.queue_draw()
+        self.draw()
 
     def place(self):
-        """Where the picture is drawn: x, y and the scale of its pixels."""
-        width, height = self.get_allocated_width(), self.get_allocated_height()
-        scale = min(width / self.before.get_width(), height / self.before.get_height())
-        return (width - scale * self.before.get_width()) / 2, (height - scale * self.before.get_height()) / 2, scale
+        """Where the picture is: x, y, width and height."""
+        area, picture = self.get_allocation(), self.before
+        scale = min(area.width / picture.get_width(), area.height / picture.get_height())
+        width, height = max(1, round(scale * picture.get_width())), max(1, round(scale * picture.get_height()))
+        return (area.width - width) // 2, (area.height - height) // 2, width, height
 
-    def on_draw(self, _widget, context):
+    def at(self, picture, width, height):
+        """A picture at the size shown, on checks where it is transparent; kept, as a line that is moved asks for it again."""
+        key = id(picture), width, height
+        if key not in self.scaled:
+            self.scaled = {k: v for k, v in self.scaled.items() if k[0] in (id(self.before), id(self.after)) and k[1:] == key[1:]}
+            self.scaled[key] = picture.composite_color_simple(width, height, GdkPixbuf.InterpType.BILINEAR, 255, 8, 0x999999, 0x666666)
+        return self.scaled[key]
+
+    def draw(self):
         if self.before is None:
-            return False
-        x, y, scale = self.place()
-        width, height = scale * self.before.get_width(), scale * self.before.get_height()
-        context.rectangle(x, y, width, height)
-        context.clip()
-        checks(context, x, y, width, height)
-        shown = self.before if self.held or self.after is None else self.after
-        paint(context, shown, x, y, scale)
+            return
+        x, y, width, height = self.place()
+        shown = self.at(self.before if self.held or self.after is None else self.after, width, height)
         if self.split and self.after is not None and not self.held:
-            line = x + self.split_at * width
-            context.save()
-            context.rectangle(x, y, line - x, height)
-            context.clip()
-            checks(context, x, y, width, height)
-            paint(context, self.before, x, y, scale)
-            context.restore()
-            for color, thick in ((0.0, 3.0), (1.0, 1.0)):
-                context.set_source_rgb(color, color, color)
-                context.set_line_width(thick)
-                context.move_to(line, y)
-                context.line_to(line, y + height)
-                context.stroke()
-        return False
+            shown = shown.copy()
+            line = min(width - 1, max(1, round(self.split_at * width)))
+            self.at(self.before, width, height).copy_area(0, 0, line, height, shown, 0, 0)
+            shown.new_subpixbuf(line - 1, 0, 1, height).fill(0xffffffff)
+            shown.new_subpixbuf(line, 0, 1, height).fill(0x000000ff)
+        self.image.set_from_pixbuf(shown)
+        self.move(self.image, x, y)
 
     def on_press(self, _widget, event):
         if self.split:
             return self.on_motion(None, event)
         self.held = True
-        self.queue_draw()
+        self.draw()
         return True
 
     def on_release(self, _widget, _event):
         self.held = False
-        self.queue_draw()
+        self.draw()
         return True
 
     def on_motion(self, _widget, event):
         if self.split and self.before is not None:
-            x, _y, scale = self.place()
-            self.split_at = min(1.0, max(0.0, (event.x - x) / (scale * self.before.get_width())))
-            self.queue_draw()
+            x, _y, width, _height = self.place()
+            self.split_at = min(1.0, max(0.0, (event.x - x) / width))
+            self.draw()
         return True
 
 
@@ -153,25 +154,3 @@ def pixbuf(picture):
     size = 4 * picture.width * picture.height
     return GdkPixbuf.Pixbuf.new_from_bytes(GLib.Bytes.new(picture.data[:size]), GdkPixbuf.Colorspace.RGB, True, 8, picture.width,
                                            picture.height, 4 * picture.width)
-
-
-def paint(context, picture, x, y, scale):
-    context.save()
-    context.translate(x, y)
-    context.scale(scale, scale)
-    Gdk.cairo_set_source_pixbuf(context, picture, 0, 0)
-    context.paint()
-    context.restore()
-
-
-def checks(context, x, y, width, height):
-    """What is transparent shows a board, as in GIMP."""
-    context.set_source_rgb(0.6, 0.6, 0.6)
-    context.rectangle(x, y, width, height)
-    context.fill()
-    context.set_source_rgb(0.4, 0.4, 0.4)
-    side = 8
-    for row in range(int(height) // side + 1):
-        for column in range(row % 2, int(width) // side + 1, 2):
-            context.rectangle(x + column * side, y + row * side, side, side)
-    context.fill()

@@ -7,7 +7,7 @@ import gi
 
 gi.require_version("Gtk", "3.0")
 gi.require_version("GimpUi", "3.0")
-from gi.repository import Gimp, GimpUi, Gtk  # noqa: E402
+from gi.repository import GdkPixbuf, Gimp, GimpUi, Gtk  # noqa: E402
 
 from messages import _  # noqa: E402
 
@@ -137,16 +137,9 @@ class FileButton(Gtk.Button):
             chooser.destroy()
 
 
-class Swatch(Gtk.DrawingArea):
-    def __init__(self, color):
-        super().__init__(valign=Gtk.Align.CENTER)
-        self.set_size_request(18, 18)
-        self.connect("draw", self.on_draw, [v / 255 for v in color])
-
-    def on_draw(self, _widget, context, color):
-        context.set_source_rgb(*color)
-        context.rectangle(0.5, 0.5, 17, 17)
-        context.fill_preserve()
-        context.set_source_rgba(0, 0, 0, 0.6)
-        context.set_line_width(1)
-        context.stroke()
+def swatch(color):
+    """A class's colour."""
+    square = GdkPixbuf.Pixbuf.new(GdkPixbuf.Colorspace.RGB, False, 8, 18, 18)
+    square.fill(0x00000000)
+    square.new_subpixbuf(1, 1, 16, 16).fill(int.from_bytes(bytes(color) + b"\xff", "big"))
+    return Gtk.Image.new_from_pixbuf(square)
