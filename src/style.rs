@@ -50,6 +50,17 @@ impl Style {
         Ok(Self::of_window(network, &picture, labels, &window, progress)?.0)
     }
 
+    /// A look without a reference: the noise mapping's, from normal values drawn with `seed`. It has every class; the same seed
+    /// gives the same look.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when the model has no noise mapping; [`Error::Tensor`] when the device fails.
+    pub fn from_noise(network: &Network, seed: u64) -> Result<Self> {
+        let codes = crate::synthesis::noise_codes(network, seed)?.squeeze(0)?;
+        let classes = network.config().classes;
+        Ok(Self { codes, present: vec![true; classes], residuals: vec![[0.0; 3]; classes] })
+    }
+
     /// The style of a part of a picture; sizes and classes have been checked.
     pub(crate) fn of_window(
         network: &Network,
