@@ -11,7 +11,7 @@ use super::regions::Regions;
 use super::shape::Shape;
 use super::window::{Bounds, Window};
 use crate::Result;
-use crate::image::{LabelMap, View, ViewMut};
+use crate::image::{LabelMap, RgbImage, View, ViewMut};
 use crate::progress::Progress;
 
 /// Squared distance of two classes' colours at which a border pixel's own colour counts as much as the labels in saying how
@@ -70,6 +70,8 @@ pub(super) struct Change<'a> {
     /// The grid of each region; none for one that stays as it is.
     pub grids: Vec<Option<Grid>>,
     pub shape: Option<Shape>,
+    /// What the new shapes are made of: for other frames' sake.
+    pub drawn: Option<RgbImage>,
     pub coverage: Coverage<'a>,
 }
 
