@@ -1,9 +1,9 @@
 //! Where the network looks for each class: its cross-attention, as pictures.
 
 use crate::image::{LabelMap, RgbImage};
-use crate::nn::Network;
+use crate::nn::{Config, Network};
 use crate::progress::Progress;
-use crate::restyle::{Bounds, Window};
+use crate::restyle::{Bounds, Window, attention_bytes, network_bytes};
 use crate::style::{Style, check_classes};
 use crate::{Error, Result};
 
@@ -12,6 +12,15 @@ use crate::{Error, Result};
 pub struct AttentionMaps {
     /// Gray pictures by class index.
     pub classes: Vec<RgbImage>,
+}
+
+/// Bytes that [`attention`] allocates at most for a label map of this size, its maps included, beside the labels and the
+/// model: an estimate from above.
+pub fn plan(config: &Config, width: usize, height: usize) -> u64 {
+    let maps = (width * height * 12) as u64 * config.classes as u64;
+    let sums = (config.resolution * config.resolution * (4 * config.classes + 24)) as u64;
+    let enlarged = (config.resolution * width.max(height) * 12) as u64;
+    network_bytes(config) + attention_bytes(config) + maps + sums + enlarged
 }
 
 /// The attention of each pixel to each class while the network makes the picture of `labels` in `style`: the sigmoid of the

@@ -8,13 +8,12 @@ use std::time::Instant;
 
 use candle_core::Device;
 
-use crate::attention::{AttentionMaps, attention};
+use crate::attention::{self, AttentionMaps, attention};
 use crate::device::{self, Choice};
 use crate::image::{LabelMap, RgbImage, View};
 use crate::model::Model;
-use crate::nn::Network;
+use crate::nn::{Config, Network};
 use crate::progress::Progress;
-use crate::restyle::network_bytes;
 use crate::style::Style;
 use crate::synthesis::Synthesis;
 use crate::worker::Worker;
@@ -223,18 +222,22 @@ impl LoadedModel {
 
     /// The style of a picture of any size, as [`Style::extract`]; kept in the machine's own memory, for any context.
     pub fn extract(&self, picture: View, labels: &LabelMap, observer: Option<Observer>) -> Result<Style> {
-        self.check_memory(0)?;
+        self.check_memory(Style::plan(self.config(), picture.width(), picture.height()))?;
         self.run("style extract", observer, |network, progress| {
             Style::extract(network, picture, labels, progress)?.to_device(&Device::Cpu)
         })
     }
 
-    /// Refuses work on the network that needs more memory than the context allows, `beside` bytes included.
+    /// The sizes of its network.
+    pub fn config(&self) -> &Config {
+        &self.model().metadata().network
+    }
+
+    /// Refuses work that needs more memory than the context allows.
     ///
     /// # Errors
     /// [`Error::MemoryLimit`].
-    pub fn check_memory(&self, beside: u64) -> Result<()> {
-        let needed = network_bytes(&self.model().metadata().network).saturating_add(beside);
+    pub fn check_memory(&self, needed: u64) -> Result<()> {
         match self.context().memory_limit() {
             Some(limit) if needed > limit => Err(Error::MemoryLimit { needed, limit }),
             _ => Ok(()),
@@ -246,9 +249,10 @@ impl LoadedModel {
         &self.0.network
     }
 
-    /// The plain picture of a label map, as [`Synthesis::run`].
+    /// The picture of a label map, as [`Synthesis::run`].
     pub fn synthesize(&self, job: &Synthesis, observer: Option<Observer>) -> Result<RgbImage> {
-        self.check_memory(0)?;
+        let size = job.finish.then(|| (job.labels.width(), job.labels.height()));
+        self.check_memory(Synthesis::plan(self.config(), size))?;
         self.run("synthesize", observer, |network, progress| job.run(network, progress))
     }
 
@@ -260,8 +264,7 @@ impl LoadedModel {
         stage: Option<usize>,
         observer: Option<Observer>,
     ) -> Result<AttentionMaps> {
-        let pixels = labels.width() as u64 * labels.height() as u64;
-        self.check_memory(pixels * 12 * self.model().classes().len() as u64)?;
+        self.check_memory(attention::plan(self.config(), labels.width(), labels.height()))?;
         self.run("attention", observer, |network, progress| {
             attention(network, labels, &style.to_device(network.device())?, stage, progress)
         })

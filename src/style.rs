@@ -5,21 +5,23 @@ mod file;
 use candle_core::Tensor;
 
 use crate::image::{LabelMap, RgbImage, View};
-use crate::nn::Network;
+use crate::nn::{Config, Network};
 use crate::progress::Progress;
-use crate::restyle::Window;
+use crate::restyle::{Statistics, Window, network_bytes, sampling_bytes, statistics_bytes};
 use crate::{Error, Result};
 
 pub use file::STYLE_FORMAT;
 
-/// The style codes of every class of one picture, or of a mix of several. Cheap to clone; belongs to the model that it was
-/// made with.
+/// The style codes of every class of one picture, or of a mix of several, and its colours for the statistics method. Cheap to
+/// clone; belongs to the model that it was made with.
 #[derive(Clone, Debug)]
 pub struct Style {
     codes: Tensor,
     present: Vec<bool>,
     /// See [`Style::residual`].
     residuals: Vec<[f32; 3]>,
+    /// Of no class in the styles that [`of_window`](Self::of_window) and [`from_noise`](Self::from_noise) make.
+    statistics: Statistics,
 }
 
 /// What the network saw when it took a style, and what it makes of it.
@@ -47,21 +49,31 @@ impl Style {
         let picture = picture.into();
         check_labels("the reference's labels", labels, "the reference", &picture, network.config().classes)?;
         let window = Window::whole(picture.width(), picture.height());
-        Ok(Self::of_window(network, &picture, labels, &window, progress)?.0)
+        let (style, _) = Self::of_window(network, &picture, labels, &window, progress)?;
+        Ok(Self { statistics: Statistics::extract(picture, labels, network.config().classes)?, ..style })
     }
 
-    /// A look without a reference: the noise mapping's, from normal values drawn with `seed`. It has every class; the same seed
-    /// gives the same look.
+    /// A look without a reference: the noise mapping's, from normal values drawn with `seed`. It has every class, for the network
+    /// alone: there are no statistics. The same seed gives the same look.
     ///
     /// # Errors
     /// [`Error::Unsupported`] when the model has no noise mapping; [`Error::Tensor`] when the device fails.
     pub fn from_noise(network: &Network, seed: u64) -> Result<Self> {
         let codes = crate::synthesis::noise_codes(network, seed)?.squeeze(0)?;
         let classes = network.config().classes;
-        Ok(Self { codes, present: vec![true; classes], residuals: vec![[0.0; 3]; classes] })
+        let statistics = Statistics::of_moments(vec![None; classes]);
+        Ok(Self { codes, present: vec![true; classes], residuals: vec![[0.0; 3]; classes], statistics })
     }
 
-    /// The style of a part of a picture; sizes and classes have been checked.
+    /// Bytes that [`extract`](Self::extract) allocates at most for a picture of this size, beside it, its labels and the model:
+    /// an estimate from above.
+    pub fn plan(config: &Config, width: usize, height: usize) -> u64 {
+        network_bytes(config)
+            + sampling_bytes(width, height, config.resolution)
+            + statistics_bytes(width, height)
+    }
+
+    /// The style of a part of a picture, without statistics; sizes and classes have been checked.
     pub(crate) fn of_window(
         network: &Network,
         picture: &View,
@@ -90,6 +102,7 @@ impl Style {
             codes: codes.squeeze(0)?,
             present: (0..config.classes).map(|i| counts[i] > 0).collect(),
             residuals: residuals.iter().zip(&counts).map(mean).collect(),
+            statistics: Statistics::of_moments(vec![None; config.classes]),
         };
         Ok((style, Seen { rgb, labels: small, mask_code, reconstruction }))
     }
@@ -101,8 +114,18 @@ impl Style {
         self.residuals[index]
     }
 
+    /// Takes the network's known errors out of its picture of `labels` in this style: each class gets the mean colour back
+    /// that it had where the style was taken.
+    pub(crate) fn correct(&self, generated: &mut RgbImage, labels: &LabelMap) {
+        for (pixel, &class) in generated.pixels.chunks_exact_mut(3).zip(labels.indices()) {
+            let residual = self.residual(usize::from(class));
+            pixel.iter_mut().zip(residual).for_each(|(v, r)| *v = (*v + r).clamp(0.0, 1.0));
+        }
+    }
+
     /// The mix of several styles: `(style, weights)`, a weight for each class, from 0 up. The weights of a class are taken
-    /// as shares among the styles that have the class; a class that none has, or with weights all 0, stays absent.
+    /// as shares among the styles that have the class; a class that none has, or with weights all 0, stays absent. Their
+    /// statistics are mixed as [`Statistics::mix`] says.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when there is no style, styles are of different models, the weights do not number the
@@ -116,15 +139,7 @@ impl Style {
             if style.codes.dims() != first.codes.dims() {
                 return Err(Error::invalid("styles of different models cannot be mixed"));
             }
-            if weights.len() != classes {
-                return Err(Error::invalid(format!(
-                    "{} weights for a style of {classes} classes: give one for each class",
-                    weights.len()
-                )));
-            }
-            if let Some(wrong) = weights.iter().find(|w| !(w.is_finite() && **w >= 0.0)) {
-                return Err(Error::invalid(format!("a style's weight is {wrong}; it is a number from 0 up")));
-            }
+            check_weights(weights, classes)?;
         }
         let weight = |(style, weights): &(&Style, &[f32]), class: usize| {
             if style.has(class) { weights[class] } else { 0.0 }
@@ -150,12 +165,19 @@ impl Style {
             });
         }
         let codes = codes.expect("at least one part");
-        Ok(Self { codes, present: totals.iter().map(|&t| t > 0.0).collect(), residuals })
+        let parts: Vec<_> = parts.iter().map(|(style, weights)| (&style.statistics, *weights)).collect();
+        let statistics = Statistics::mix(&parts)?;
+        Ok(Self { codes, present: totals.iter().map(|&t| t > 0.0).collect(), residuals, statistics })
     }
 
     /// The codes, `(classes, style width)`.
     pub fn codes(&self) -> &Tensor {
         &self.codes
+    }
+
+    /// The colours of the picture's classes, for [`Method::Statistics`](crate::restyle::Method).
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
     }
 
     /// Whether the picture showed class `index`, at the size at which the network saw it.
@@ -173,7 +195,8 @@ impl Style {
             let (own, other, weight) = (self.residuals[i], other.residuals[i], weights[i]);
             [0, 1, 2].map(|c| own[c] * (1.0 - weight) + other[c] * weight)
         });
-        Ok(Self { codes, present, residuals: residuals.collect() })
+        let statistics = self.statistics.clone();
+        Ok(Self { codes, present, residuals: residuals.collect(), statistics })
     }
 
     /// Refuses a style of a model with other sizes.
@@ -187,6 +210,20 @@ impl Style {
             "the style is of another model: its codes are {:?}, this model's {wanted:?}",
             self.codes.dims()
         )))
+    }
+}
+
+/// A mix's weights: one a class, each from 0 up.
+pub(crate) fn check_weights(weights: &[f32], classes: usize) -> Result<()> {
+    if weights.len() != classes {
+        return Err(Error::invalid(format!(
+            "{} weights for a style of {classes} classes: give one for each class",
+            weights.len()
+        )));
+    }
+    match weights.iter().find(|w| !(w.is_finite() && **w >= 0.0)) {
+        Some(wrong) => Err(Error::invalid(format!("a style's weight is {wrong}; it is a number from 0 up"))),
+        None => Ok(()),
     }
 }
 

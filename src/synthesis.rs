@@ -5,9 +5,10 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::image::{LabelMap, RgbImage};
-use crate::nn::Network;
+use crate::nn::{Config, Network};
 use crate::progress::Progress;
-use crate::restyle::{Bounds, Window};
+use crate::restyle::shape;
+use crate::restyle::{Bounds, Window, interior, network_bytes};
 use crate::style::{Style, check_classes};
 use crate::{Error, Result};
 
@@ -27,10 +28,20 @@ pub struct Synthesis<'a> {
     /// Another layout of the same size, and how far the shapes have moved to it, 0 to 1.
     pub morph: Option<(&'a LabelMap, f32)>,
     pub look: Look<'a>,
+    /// Whether the picture is finished: of the labels' size, its edges where theirs are, and each class in the mean colour that
+    /// the style's picture showed, which a small network misses. Otherwise it is the network's as it stands.
+    pub finish: bool,
 }
 
 impl Synthesis<'_> {
-    /// Makes the picture, at the model's scale: the longer side of the map is as long as the model's resolution.
+    /// Bytes that [`run`](Self::run) allocates at most, beside the label maps and the model, for a finished picture of `size` or for
+    /// the network's as it stands: an estimate from above.
+    pub fn plan(config: &Config, size: Option<(usize, usize)>) -> u64 {
+        network_bytes(config) + size.map_or(0, |(width, height)| width as u64 * height as u64 * 12)
+    }
+
+    /// Makes the picture: of the labels' size when it is finished, else at the model's scale, the longer side of the map being
+    /// as long as the model's resolution. Between two layouts there are no edges to follow, and it is only resampled.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when a map has a class that the network does not have, the second has another size, the
@@ -81,8 +92,26 @@ impl Synthesis<'_> {
                 codes.broadcast_mul(&keep)?
             }
         };
-        let image = RgbImage::from_tensor(&network.generate(&shape, &codes, progress.part(0.1, 1.0))?)?;
+        let mut image =
+            RgbImage::from_tensor(&network.generate(&shape, &codes, progress.part(0.1, 0.95))?)?;
         let bounds = Bounds { left: 0, top: 0, right: width, bottom: height };
+        if self.finish {
+            let layout = match self.morph {
+                None => Some(labels),
+                Some((_, 0.0)) => Some(labels),
+                Some((target, 1.0)) => Some(target),
+                Some(_) => None,
+            };
+            let Some(layout) = layout else {
+                return Ok(window.back(&image, bounds, (width, height)).into_image());
+            };
+            let small = window.labels(layout, config.resolution);
+            if let Look::Style(style) = self.look {
+                style.correct(&mut image, &small);
+            }
+            let place = window.to_network(config.resolution);
+            return Ok(shape::enlarge(&image, &small, &interior(&small), layout, place));
+        }
         let size = (window.shown(width, config.resolution), window.shown(height, config.resolution));
         Ok(window.back(&image, bounds, size).into_image())
     }

@@ -12,7 +12,7 @@ use ca2sis::image::{LabelMap, Picture};
 use ca2sis::model::{self, Class, FORMAT, Metadata, Model};
 use ca2sis::nn::{self, Config, Mapping, Stage};
 use ca2sis::progress::Progress;
-use ca2sis::restyle::{Job, Method, restyle_to_picture};
+use ca2sis::restyle::{Job, Method, Statistics, restyle_to_picture};
 use ca2sis::style::Style;
 use candle_core::{DType, Device, Tensor};
 use tempfile::TempDir;
@@ -288,6 +288,13 @@ fn c_and_cpp_programs_restyle_the_sample_as_rust_does() {
     let ca2sis::image::Samples::U8(expected) = expected.samples() else { panic!("8 bits") };
     let ca2sis::image::Samples::U8(before) = sample.content.samples() else { panic!("8 bits") };
     assert_ne!(expected, before, "something is to be done");
+    let job = Job { method: Method::Statistics(style.statistics()), ..job };
+    let (by_statistics, _) = restyle_to_picture(&job, Progress::NONE).unwrap();
+    let ca2sis::image::Samples::U8(by_statistics) = by_statistics.samples() else { panic!("8 bits") };
+    assert_ne!(by_statistics, expected);
+    let statistics =
+        Statistics::extract(&sample.reference, &sample.reference_labels, model.classes().len()).unwrap();
+    assert_eq!(style.statistics(), &statistics, "a style has what the picture alone would give");
 
     for [c, cpp] in compilers() {
         for (compiler, source, options) in
@@ -298,6 +305,10 @@ fn c_and_cpp_programs_restyle_the_sample_as_rust_does() {
             run(command(&program).args(&sample.files).arg(&out).arg(&path));
             assert!(pam_samples(&out) == *expected, "{source} by {compiler} gives other pixels than Rust");
         }
+        let out = folder.join("statistics.pam");
+        let program = folder.join(format!("restyle.c-{c}"));
+        run(command(&program).arg("--statistics").args(&sample.files).arg(&out).arg(&path));
+        assert!(pam_samples(&out) == *by_statistics, "the statistics method gives other pixels than in Rust");
         // Errors are told, and nothing is written.
         let program = folder.join(format!("restyle.c-{c}"));
         let out = folder.join("none.pam");

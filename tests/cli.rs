@@ -525,6 +525,12 @@ fn styles_are_kept_mixed_and_used_like_their_pictures() {
     let (look, a) = (with("look.style", "look_out.png"), with("a.style", "a_out.png"));
     assert_eq!(look, bytes(&desk.read("by_picture.png")));
     assert_ne!(look, a);
+    // For the statistics method too.
+    desk.restyle(&["--method", "statistics", "-o", "by_colours.png"]).quietly();
+    let args = ["restyle", "photo.png", "--labels=photo_labels.png", "--style", "look.style", "-o", "s.png"];
+    desk.run(&[&args[..], &["--method", "statistics"]].concat()).quietly();
+    assert_eq!(bytes(&desk.read("s.png")), bytes(&desk.read("by_colours.png")));
+    assert_ne!(bytes(&desk.read("s.png")), look);
     // All weight on one is that one.
     desk.run(&["style", "mix", "look.style", "a.style", "--weights", "0,2", "-o", "m.style"]).quietly();
     assert_eq!(with("m.style", "m.png"), a);

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ca2sis::Error;
 use ca2sis::image::{Channels, LabelMap, Layout, Picture, SampleType, Samples, Transfer, View, ViewMut};
+use ca2sis::model::Class;
 use ca2sis::nn::{self, Config, Network, Stage};
 use ca2sis::progress::Progress;
-use ca2sis::restyle::{Job, Method, Options, Statistics, plan, restyle, restyle_to_picture};
+use ca2sis::restyle::{Job, Method, Options, Report, Statistics, plan, restyle, restyle_to_picture};
 use ca2sis::style::Style;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
@@ -351,6 +352,72 @@ fn a_stop_before_the_writing_leaves_the_output_alone_and_is_never_asked_again() 
 }
 
 #[test]
+fn a_stop_during_the_writing_is_heeded_where_the_output_is_thrown_away_then() {
+    let (content, labels, statistics) = (picture(1200, 600, 0.1), labels(1200, 600), statistics());
+    let job = Job::new(&content, &labels, Method::Statistics(&statistics));
+    let until = |stop: f32| move |done| done < stop;
+    assert!(matches!(restyle_to_picture(&job, Progress::new(&until(0.93))), Err(Error::Cancelled)));
+    let mut out = picture(1200, 600, 0.4);
+    let stop = until(0.93);
+    restyle(&job, &mut out.view_mut(), Progress::new(&stop)).unwrap();
+    assert_eq!(out, restyle_to_picture(&job, Progress::NONE).unwrap().0, "a view is written to the end");
+    let options = Options { stop_while_writing: true, ..job.options };
+    let result = restyle(&Job { options, ..job }, &mut out.view_mut(), Progress::new(&stop));
+    assert!(matches!(result, Err(Error::Cancelled)));
+}
+
+#[test]
+fn half_floats_give_the_picture_that_their_floats_give() {
+    let statistics = statistics();
+    let (floats, labels) = (picture(20, 14, 0.1), labels(20, 14));
+    let Samples::F32(samples) = floats.samples() else { panic!("floats") };
+    let halves: Vec<f16> = samples.iter().map(|&v| f16::from_f32(v)).collect();
+    let exact = Samples::F32(halves.iter().map(|v| v.to_f32()).collect());
+    let exact = Picture::new(20, 14, 3, exact).unwrap();
+    let bytes: Vec<u8> = halves.iter().flat_map(|v| v.to_ne_bytes()).collect();
+    for transfer in [Transfer::Srgb, Transfer::Linear] {
+        let layout = Layout { transfer, ..Layout::tight(20, 14, Channels::Rgb, SampleType::F16) };
+        let view = View::new(&bytes, layout).unwrap();
+        let run = |view| {
+            let job = Job::new(view, &labels, Method::Statistics(&statistics));
+            restyle_to_picture(&job, Progress::NONE).unwrap().0
+        };
+        let result = run(view);
+        assert_eq!(result, run(exact.view().with_transfer(transfer)));
+        assert_ne!(result, exact);
+    }
+}
+
+#[test]
+fn a_report_says_in_sentences_what_to_know() {
+    let network = network();
+    let class = |(index, name): (usize, &str)| Class {
+        index: index as u32,
+        name: name.into(),
+        color: [index as u8; 3],
+        groups: vec![],
+    };
+    let classes: Vec<Class> = ["wall", "coat", "cap"].into_iter().enumerate().map(class).collect();
+    let (content, labels) = (picture(60, 40, 0.1), labels(60, 40));
+    let only_first = LabelMap::new(40, 40, vec![0; 1600]).unwrap();
+    let style = Style::extract(&network, &picture(40, 40, 0.3), &only_first, Progress::NONE).unwrap();
+    let options = Options { confidence: true, ..Options::default() };
+    let both = [Method::Network { network: &network, style: &style }, Method::Statistics(style.statistics())];
+    for (method, by_network) in both.into_iter().zip([true, false]) {
+        let job = Job { options, ..Job::new(&content, &labels, method) };
+        let advice = restyle_to_picture(&job, Progress::NONE).unwrap().1.advice(&classes);
+        assert!(advice[0].ends_with("as the reference lacks them: coat, cap"), "{advice:?}");
+        // The weights are noise.
+        assert_eq!(
+            advice.iter().any(|s| s.starts_with("the network does not know")),
+            by_network,
+            "{advice:?}"
+        );
+    }
+    assert!(Report::default().advice(&classes).is_empty());
+}
+
+#[test]
 fn mixing_styles_goes_class_by_class() {
     let network = network();
     let a = Style::extract(&network, &picture(40, 40, 0.1), &labels(40, 40), Progress::NONE).unwrap();
@@ -383,4 +450,11 @@ fn confidence_is_within_its_range_and_covers_the_classes() {
     assert_eq!(figures.classes.iter().map(|c| c.0).collect::<Vec<_>>(), [0, 1, 2]);
     assert!(figures.map.iter().all(|v| (0.0..=1.0).contains(v)) && (0.0..=1.0).contains(&figures.overall));
     assert_eq!(figures.heat_map(60, 40).unwrap().width(), 60);
+    // By pixel: between the figures around it, and the mean over all is the overall figure but for what lies between.
+    let at: Vec<f32> = (0..60 * 40).map(|i| figures.at(i % 60, i / 60).unwrap()).collect();
+    let (low, high) = figures.map.iter().fold((1.0f32, 0.0f32), |(l, h), &v| (l.min(v), h.max(v)));
+    assert!(at.iter().all(|v| (low..=high).contains(v)));
+    let mean = at.iter().sum::<f32>() / at.len() as f32;
+    assert!((mean - figures.overall).abs() < 0.05 * figures.overall, "{mean} {}", figures.overall);
+    assert!(figures.at(60, 0).is_none() && figures.at(0, 60).is_none(), "outside the window");
 }

@@ -4,12 +4,15 @@ use std::ffi::c_void;
 
 use super::callback::{ca2_progress_fn, observed};
 use super::guard::guard;
-use super::handle::{Handle, Sized1, array, read_options};
-use super::image::{Output, ca2_image_view_mut, ca2_label_view, label_layout, labels};
+use super::handle::{Handle, Sized1, array, out_value, read_options};
+use super::image::{
+    Output, ca2_image_view_mut, ca2_label_view, label_bytes, label_layout, label_size, labels,
+};
 use super::model::ca2_model;
 use super::status::ca2_status;
 use super::style::ca2_style;
-use crate::Error;
+use crate::attention;
+use crate::{Error, Result};
 
 /// Which attention to show. All zero is the default: the mean of all stages.
 #[repr(C)]
@@ -32,6 +35,41 @@ pub struct ca2_attention_options {
 unsafe impl Sized1 for ca2_attention_options {
     const NAME: &'static str = "ca2_attention_options";
     const FIRST: usize = 32;
+}
+
+/// The maps that are asked for, by class.
+///
+/// # Safety
+/// `maps` is NULL or points to `map_count` views that tell the truth for as long as the result lives.
+unsafe fn outputs(
+    model: &ca2_model,
+    maps: *const ca2_image_view_mut,
+    map_count: usize,
+) -> Result<Vec<(usize, Output)>> {
+    let classes = model.loaded.model().classes().len();
+    if map_count != classes {
+        return Err(Error::invalid(format!("map_count is {map_count}, but the model has {classes} classes")));
+    }
+    // SAFETY: as the caller says.
+    let views = unsafe { array(maps, map_count, "maps")? };
+    let asked = views.iter().enumerate().filter(|(_, view)| !view.data.is_null());
+    // SAFETY: as the caller says.
+    asked.map(|(class, view)| Ok((class, unsafe { Output::new(view, &format!("maps[{class}]"))? }))).collect()
+}
+
+/// Bytes beyond the arguments and the model: the work's, the copy of the label map, and one map before it is written.
+///
+/// # Safety
+/// `labels` is NULL or a view.
+unsafe fn needed<'a>(
+    model: &ca2_model,
+    labels: *const ca2_label_view,
+    outputs: impl Iterator<Item = &'a Output>,
+) -> Result<u64> {
+    // SAFETY: as the caller says.
+    let size = unsafe { label_size(labels, "labels")? };
+    let work = attention::plan(model.loaded.config(), size.0, size.1);
+    Ok(work + label_bytes(size) + outputs.map(Output::needed).max().unwrap_or(0))
 }
 
 /// How much each pixel attends to each class while the network makes the picture of `labels` in `style`: the sigmoid of the
@@ -66,24 +104,15 @@ pub unsafe extern "C" fn ca2_attention(
             if options.reserved != 0 {
                 return Err(Error::unsupported(format!("options: reserved is {}, not 0", options.reserved)));
             }
-            let classes = loaded.model().classes().len();
-            if map_count != classes {
-                return Err(Error::invalid(format!(
-                    "map_count is {map_count}, but the model has {classes} classes"
-                )));
-            }
-            let views = array(maps, map_count, "maps")?;
+            let mut outputs = outputs(model, maps, map_count)?;
             let label_bytes = label_layout(labels, "labels")?;
-            let mut outputs: Vec<(usize, Output)> = Vec::new();
-            for (class, view) in views.iter().enumerate().filter(|(_, view)| !view.data.is_null()) {
-                let name = format!("maps[{class}]");
-                let output = Output::new(view, &name)?;
+            for (i, (_, output)) in outputs.iter().enumerate() {
                 output.must_not_overlap(label_bytes, "labels")?;
-                for (other, earlier) in &outputs {
+                for (other, earlier) in &outputs[..i] {
                     output.must_not_overlap(earlier.bytes(), &format!("maps[{other}]"))?;
                 }
-                outputs.push((class, output));
             }
+            loaded.check_memory(needed(model, labels, outputs.iter().map(|(_, output)| output))?)?;
             let map = self::labels(labels, "labels", loaded.model())?;
             let stage = options.stage.checked_sub(1).map(|stage| stage as usize);
             let stages = loaded.model().metadata().network.stages.len();
@@ -93,14 +122,43 @@ pub unsafe extern "C" fn ca2_attention(
                     options.stage
                 )));
             }
-            let mut attention = observed(options.progress, options.progress_data, |observer| {
+            let mut maps = observed(options.progress, options.progress_data, |observer| {
                 loaded.attention(&map, style, stage, observer)
             })?;
             for (class, output) in &mut outputs {
-                let image = &mut attention.classes[*class];
+                let image = &mut maps.classes[*class];
                 let none = crate::image::RgbImage { width: 0, height: 0, pixels: Vec::new() };
                 output.write_values(std::mem::replace(image, none))?;
             }
+            Ok(())
+        }
+    })
+}
+
+/// How many bytes ca2_attention() with the same arguments would need at most beyond them and the model, in `*needed`: an
+/// estimate from above. It returns CA2_MEMORY_LIMIT when that is more than the context's memory_limit.
+///
+/// A style and the stages make no difference, so neither is asked for; labels and pixels are not looked at. Any thread, any time;
+/// never blocks. Errors: CA2_INVALID_ARGUMENT, CA2_UNSUPPORTED; `*needed` is untouched then. Since 0.1.
+///
+/// # Safety
+/// Pointers are NULL or what their types say.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn ca2_attention_plan(
+    model: *const ca2_model,
+    labels: *const ca2_label_view,
+    maps: *const ca2_image_view_mut,
+    map_count: usize,
+    needed: *mut u64,
+) -> ca2_status {
+    guard(|| {
+        // SAFETY: as this function's documentation asks, in this whole body.
+        unsafe {
+            let model = ca2_model::borrow(model, "model")?;
+            let out = out_value(needed, "needed")?;
+            let outputs = outputs(model, maps, map_count)?;
+            *out = self::needed(model, labels, outputs.iter().map(|(_, output)| output))?;
             Ok(())
         }
     })

@@ -283,6 +283,21 @@ pub(super) unsafe fn label_layout(view: *const ca2_label_view, name: &str) -> Re
     Layout::new(name, view.data, (view.width, view.height), (view.row_stride, view.pixel_stride), bytes)
 }
 
+/// A label map's width and height.
+///
+/// # Safety
+/// `view` is NULL or a view.
+pub(super) unsafe fn label_size(view: *const ca2_label_view, name: &str) -> Result<(usize, usize)> {
+    // SAFETY: as the caller says.
+    let (_, view) = unsafe { (label_layout(view, name)?, frozen(view, name)?) };
+    Ok((view.width as usize, view.height as usize))
+}
+
+/// Bytes of a label map's copy: one a pixel, and two more while it is checked.
+pub(super) fn label_bytes((width, height): (usize, usize)) -> u64 {
+    3 * width as u64 * height as u64
+}
+
 /// Reads a label map of a model's classes.
 ///
 /// # Safety
@@ -455,14 +470,18 @@ impl Output {
 
     /// Its pixels, to write.
     pub fn pixels(&mut self) -> Result<ViewMut<'_>> {
+        let layout = self.layout;
+        ViewMut::new(self.memory(), layout)
+    }
+
+    fn memory(&mut self) -> &mut [u8] {
         // SAFETY: as the maker of this said; nothing else reads or writes these bytes until the call returns.
-        let bytes = unsafe {
+        unsafe {
             std::slice::from_raw_parts_mut(
                 self.view.data.cast::<u8>().sub(self.bytes.first),
                 self.bytes.length,
             )
-        };
-        ViewMut::new(bytes, self.layout)
+        }
     }
 
     /// A picture of this form without gaps, and the bytes it needs.
@@ -477,16 +496,51 @@ impl Output {
         let size = self.layout.pixel_size();
         let (width, height) = (self.layout.width, self.layout.height);
         let places = self.bytes.pixels(width, height);
-        // SAFETY: as the maker of this said; nothing else reads or writes these bytes until the call returns.
-        let bytes = unsafe {
-            std::slice::from_raw_parts_mut(
-                self.view.data.cast::<u8>().sub(self.bytes.first),
-                self.bytes.length,
-            )
-        };
+        let bytes = self.memory();
         for (pixel, at) in picture.chunks_exact(size).zip(places) {
             bytes[at..at + size].copy_from_slice(pixel);
         }
+    }
+
+    /// Refuses an output of another size or with colours.
+    pub fn check_gray(&self, width: usize, height: usize) -> Result<()> {
+        let image::Layout { width: w, height: h, channels, .. } = self.layout;
+        if (w, h) != (width, height) {
+            return Err(Error::invalid(format!(
+                "{} is {w} x {h} pixels, but the content is {width} x {height}: make them the same size",
+                self.name
+            )));
+        }
+        match channels.colors() {
+            1 => Ok(()),
+            _ => {
+                Err(Error::invalid(format!("{} is gray, with or without alpha, not {channels:?}", self.name)))
+            }
+        }
+    }
+
+    /// Writes values that are no light, each by its column and row; alpha becomes opaque. Needs a few rows of memory.
+    pub fn write_gray(&mut self, value: impl Fn(usize, usize) -> f32) -> Result<()> {
+        let image::Layout { width, height, channels, sample, .. } = self.layout;
+        let layout = image::Layout::tight(width, 1, channels, sample);
+        let size = layout.pixel_size();
+        let mut places = self.bytes.pixels(width, height);
+        let mut row = vec![0; width * size];
+        for y in 0..height {
+            let pixels = (0..width).flat_map(|x| [value(x, y); 3]).collect();
+            ViewMut::new(&mut row, layout)?.write_opaque(&RgbImage { width, height: 1, pixels })?;
+            let bytes = self.memory();
+            for (pixel, at) in row.chunks_exact(size).zip(&mut places) {
+                bytes[at..at + size].copy_from_slice(pixel);
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes that [`write_rgb`](Self::write_rgb) and [`write_values`](Self::write_values) take.
+    pub fn needed(&self) -> u64 {
+        let pixels = (self.layout.width * self.layout.height) as u64;
+        pixels * (12 + self.layout.pixel_size() as u64)
     }
 
     /// Writes a display-encoded picture, resampled to this size; alpha becomes opaque.

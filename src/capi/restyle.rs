@@ -1,6 +1,6 @@
 //! The job.
 
-use std::ffi::c_void;
+use std::ffi::{c_char, c_void};
 
 use super::callback::{ca2_progress_fn, observed};
 use super::guard::guard;
@@ -10,7 +10,9 @@ use super::model::ca2_model;
 use super::status::ca2_status;
 use super::style::ca2_style;
 use crate::image::{LabelMap, View, ViewMut};
-use crate::restyle::{Job, Method, Options, Report, plan, restyle};
+use crate::model::Class;
+use crate::nn::Network;
+use crate::restyle::{Confidence, Job, Method, Options, Report, plan, restyle};
 use crate::style::Style;
 use crate::{Error, Result};
 
@@ -18,6 +20,13 @@ use crate::{Error, Result};
 pub const CA2_RESTYLE_STRENGTH: u64 = 1;
 /// `morph` counts.
 pub const CA2_RESTYLE_MORPH: u64 = 2;
+
+/// `method`: the network, in the looks of the style's codes.
+pub const CA2_METHOD_NETWORK: u32 = 0;
+/// `method`: without the network, each class's mean and covariance of colour moved to the reference's, which every style
+/// carries. Quick, and true to colour where the network does not know the picture; it moves no light and draws no shapes, so
+/// `target_labels` and a `confidence_map` are CA2_INVALID_ARGUMENT, and a confidence that is asked for comes out as -1, unknown.
+pub const CA2_METHOD_STATISTICS: u32 = 1;
 
 /// A class to restyle.
 #[repr(C)]
@@ -55,8 +64,17 @@ pub struct ca2_restyle_options {
     pub coupling: f32,
     /// With `target_labels`, how far the layout goes from `labels` to them, 0 to 1. Counts with CA2_RESTYLE_MORPH, else 1.
     pub morph: f32,
+    /// CA2_METHOD_*: where the change comes from.
+    pub method: u32,
+    /// 1 to find out how far the result can be trusted, for the report, at the cost of another pass of the network; 0 not to. The
+    /// output is the same either way.
+    pub confidence: u32,
     /// Always 0.
     pub reserved: u32,
+    /// A gray picture of the content's size for the confidence of each pixel, 0 black to 1 white, not a light value whatever its
+    /// transfer; 0 outside of the report's window, where the network saw nothing. It must not overlap anything else. NULL for
+    /// none; any asks for `confidence` too.
+    pub confidence_map: *const ca2_image_view_mut,
     /// Told how far it is; may be NULL. So that the output stays untouched however late it stops the work, the result is then
     /// made beside it, at the cost of as many bytes as its pixels.
     pub progress: ca2_progress_fn,
@@ -67,7 +85,7 @@ pub struct ca2_restyle_options {
 // SAFETY: repr(C), begins with struct_size, and is numbers and pointers.
 unsafe impl Sized1 for ca2_restyle_options {
     const NAME: &'static str = "ca2_restyle_options";
-    const FIRST: usize = 80;
+    const FIRST: usize = 96;
 }
 
 /// In `notes`: to be restyled, but the style lacks the class: it kept its own look.
@@ -76,6 +94,9 @@ pub const CA2_NOTE_MISSING: u8 = 1;
 pub const CA2_NOTE_ABSENT: u8 = 2;
 /// In `notes`: to be restyled, but with too few pixels for the network to see any: it was left as it is.
 pub const CA2_NOTE_UNSEEN: u8 = 4;
+
+/// In `notes`: with a confidence below 0.4, where the result as a whole has more.
+pub const CA2_NOTE_DOUBTFUL: u8 = 8;
 
 /// What a result does not show by itself.
 #[repr(C)]
@@ -90,20 +111,39 @@ pub struct ca2_restyle_report {
     pub absent_count: u32,
     /// How many classes have CA2_NOTE_UNSEEN.
     pub unseen_count: u32,
+    /// How many classes have CA2_NOTE_DOUBTFUL.
+    pub doubtful_count: u32,
+    /// 1 when the confidence of the whole is below 0.4: the network does not know pictures like this one well. Else 0.
+    pub doubtful: u32,
     /// Side in pixels of the square of the content that the network saw; 0 when there was nothing to do.
     pub window_side: u32,
     /// Column of that square's upper left pixel; it may reach beyond the content.
     pub window_x: i64,
     /// Row of that square's upper left pixel.
     pub window_y: i64,
+    /// The output's pixels outside the mask, or outside the classes to restyle, compared with the content's byte by byte.
+    pub untouched_pixels: u64,
+    /// How many of them differ: 0, unless memory was written to from elsewhere meanwhile.
+    pub untouched_differing: u64,
+    /// How far the result can be trusted, 0 to 1, the mean over the classes to restyle; -1 when it was not asked for or there is
+    /// nothing to go by. A pixel's figure is the share of the network's attention that goes to its class, times how well the
+    /// network redraws the class as the content shows it: 1 / (1 + (error / 0.15)^2).
+    pub confidence: f32,
+    /// Always 0.
+    pub reserved: u32,
+    /// The confidence of each class by its index; -1 for one that the network did not see.
+    pub class_confidence: [f32; 256],
     /// CA2_NOTE_* of each class by its index, or'ed together; 0 when there is nothing to say.
     pub notes: [u8; 256],
+    /// What a person should know before using the result, in English: one sentence a line, UTF-8, ends in a NUL, "..." where it
+    /// is cut. Empty when there is nothing to say. It says what the numbers above say, with the names of the classes.
+    pub advice: [c_char; 1024],
 }
 
 // SAFETY: repr(C), begins with struct_size, and is numbers.
 unsafe impl Sized1 for ca2_restyle_report {
     const NAME: &'static str = "ca2_restyle_report";
-    const FIRST: usize = 296;
+    const FIRST: usize = 2376;
 }
 
 /// A number that counts if its bit is set; one that is set without its bit would go unheeded, and is refused.
@@ -123,6 +163,7 @@ struct Read {
     map: LabelMap,
     target: Option<LabelMap>,
     mask: Option<Input>,
+    confidence_map: Option<Output>,
     classes: Vec<(usize, f32)>,
     options: ca2_restyle_options,
     settings: Options,
@@ -148,13 +189,26 @@ unsafe fn read(
                 options.fields
             )));
         }
+        if !matches!(options.method, CA2_METHOD_NETWORK | CA2_METHOD_STATISTICS) {
+            return Err(Error::unsupported(format!(
+                "options: method is {}, which is no CA2_METHOD_*",
+                options.method
+            )));
+        }
         if options.reserved != 0 {
             return Err(Error::unsupported(format!("options: reserved is {}, not 0", options.reserved)));
+        }
+        if options.confidence > 1 {
+            return Err(Error::unsupported(format!(
+                "options: confidence is {}, not 0 or 1",
+                options.confidence
+            )));
         }
         let settings = Options {
             strength: counted(options.fields, CA2_RESTYLE_STRENGTH, options.strength, "strength", 1.0)?,
             morph: counted(options.fields, CA2_RESTYLE_MORPH, options.morph, "morph", 1.0)?,
             coupling: options.coupling,
+            confidence: options.confidence == 1 || !options.confidence_map.is_null(),
             ..Options::default()
         };
         let labels_of = |view: *const ca2_label_view, name: &str| -> Result<LabelMap> {
@@ -178,9 +232,43 @@ unsafe fn read(
                 Some(mask)
             }
         };
+        let confidence_map = match options.confidence_map.is_null() {
+            true => None,
+            false if options.method == CA2_METHOD_STATISTICS => {
+                return Err(Error::invalid(
+                    "options: confidence_map is of the network's work, and CA2_METHOD_STATISTICS does without the network",
+                ));
+            }
+            false => {
+                let name = "options: confidence_map";
+                let map = Output::new(options.confidence_map, name)?;
+                map.check_gray(content.layout().width, content.layout().height)?;
+                map.must_not_overlap(content.bytes(), "content")?;
+                map.must_not_overlap(label_layout(labels, "labels")?, "labels")?;
+                if !options.target_labels.is_null() {
+                    let name = "options: target_labels";
+                    map.must_not_overlap(label_layout(options.target_labels, name)?, name)?;
+                }
+                if let Some(mask) = &mask {
+                    map.must_not_overlap(mask.bytes(), "options: mask")?;
+                }
+                if let Some(output) = output {
+                    map.must_not_overlap(output.bytes(), "output")?;
+                }
+                Some(map)
+            }
+        };
         let classes = array(options.classes, options.class_count, "options: classes")?;
         let classes = classes.iter().map(|c| (c.index as usize, c.strength)).collect();
-        Ok(Read { content, map, target, mask, classes, options, settings })
+        Ok(Read { content, map, target, mask, confidence_map, classes, options, settings })
+    }
+}
+
+/// `method` of checked options.
+fn method<'a>(code: u32, network: &'a Network, style: &'a Style) -> Method<'a> {
+    match code {
+        CA2_METHOD_STATISTICS => Method::Statistics(style.statistics()),
+        _ => Method::Network { network, style },
     }
 }
 
@@ -202,7 +290,7 @@ impl Read {
     /// Bytes beyond the arguments and the model: the job's, the copies of label maps, and the result where it is made beside
     /// the output.
     fn needed(&self, model: &ca2_model, style: &Style, beside: bool) -> Result<u64> {
-        let method = Method::Network { network: model.loaded.network(), style };
+        let method = method(self.options.method, model.loaded.network(), style);
         let job = plan(&self.job(self.content.pixels()?, self.mask()?, method));
         let layout = self.content.layout();
         let pixels = (layout.width * layout.height) as u64;
@@ -212,13 +300,14 @@ impl Read {
     }
 }
 
-/// Restyles a picture: `content`, under its label map `labels`, in the looks of `style`, written to `output`.
+/// Restyles a picture: `content`, under its label map `labels`, in the looks of `style`, written to `output`. `method` in the
+/// options says how: by the network, or by the style's colour statistics alone.
 ///
 /// `output` has the content's size, format and transfer. Where nothing is to change, and in alpha, its samples are the
 /// content's bit for bit; infinite and undefined samples stay too. It may be the content itself, exactly (changed in place, at
 /// the cost of as many bytes as its pixels), and must not overlap any input otherwise; its rows must not lie in each other.
-/// `options` may be NULL; `report` may be NULL. All memory is borrowed for the call; `output` and `report` are untouched
-/// unless it returns CA2_OK. Any thread; blocks until the context's earlier work and this are done.
+/// `options` may be NULL; `report` may be NULL. All memory is borrowed for the call; `output`, `report` and a confidence_map are
+/// untouched unless it returns CA2_OK. Any thread; blocks until the context's earlier work and this are done.
 /// Errors: CA2_INVALID_ARGUMENT, also when sizes differ, a label or class is beyond the model's, a strength or mask value is
 /// not 0 to 1, or the style is of another model; CA2_UNSUPPORTED; CA2_MEMORY_LIMIT; CA2_DEVICE; CA2_CANCELLED; CA2_BUSY.
 /// Since 0.1.
@@ -250,20 +339,19 @@ pub unsafe extern "C" fn ca2_restyle(
             let mut output = Output::new(output, "output")?;
             let in_place = output.is_content(&in_content)?;
             output.check_rows()?;
-            let read = read(model, content, labels, options, Some(&output))?;
+            let mut read = read(model, content, labels, options, Some(&output))?;
             let progress = read.options.progress;
             let beside = in_place || progress.is_some();
+            read.settings.stop_while_writing = beside;
             let needed = read.needed(model, style, beside)?;
-            if let Some(limit) = loaded.context().memory_limit().filter(|&limit| needed > limit) {
-                return Err(Error::MemoryLimit { needed, limit });
-            }
-            let method = Method::Network { network: loaded.network(), style };
-            let job = read.job(read.content.pixels()?, read.mask()?, method);
+            loaded.check_memory(needed)?;
+            let code = read.options.method;
+            let job = read.job(read.content.pixels()?, read.mask()?, method(code, loaded.network(), style));
             let run = |out: &mut ViewMut| {
                 observed(progress, read.options.progress_data, |observer| {
                     loaded.run("restyle", observer, |network, progress| {
                         let style = style.to_device(network.device())?;
-                        let method = Method::Network { network, style: &style };
+                        let method = method(code, network, &style);
                         restyle(&Job { method, ..job }, out, progress)
                     })
                 })
@@ -277,8 +365,11 @@ pub unsafe extern "C" fn ca2_restyle(
             } else {
                 run(&mut output.pixels()?)?
             };
+            if let Some(map) = &mut read.confidence_map {
+                map.write_gray(|x, y| told.confidence.as_ref().and_then(|c| c.at(x, y)).unwrap_or(0.0))?;
+            }
             if !report.is_null() {
-                write_sized(report, &to_c(&told));
+                write_sized(report, &to_c(&told, loaded.model().classes()));
             }
             Ok(())
         }
@@ -321,15 +412,25 @@ pub unsafe extern "C" fn ca2_restyle_plan(
     })
 }
 
-fn to_c(report: &Report) -> ca2_restyle_report {
+fn to_c(report: &Report, classes: &[Class]) -> ca2_restyle_report {
+    let confidence = report.confidence.as_ref();
+    // Where all is doubtful, no class is more so than the rest.
+    let doubtful = confidence.is_some_and(Confidence::is_doubtful);
+    let classes_in_doubt =
+        confidence.filter(|_| !doubtful).map(Confidence::doubtful_classes).unwrap_or_default();
     let mut notes = [0; 256];
     let lists = [
         (&report.missing, CA2_NOTE_MISSING),
         (&report.absent, CA2_NOTE_ABSENT),
         (&report.unseen, CA2_NOTE_UNSEEN),
+        (&classes_in_doubt, CA2_NOTE_DOUBTFUL),
     ];
     for (classes, note) in lists {
         classes.iter().for_each(|&class| notes[class] |= note);
+    }
+    let mut class_confidence = [-1.0; 256];
+    for &(class, figure) in confidence.iter().flat_map(|c| &c.classes) {
+        class_confidence[class] = figure;
     }
     let (window_x, window_y, side) = report.window.unwrap_or_default();
     ca2_restyle_report {
@@ -337,9 +438,51 @@ fn to_c(report: &Report) -> ca2_restyle_report {
         missing_count: report.missing.len() as u32,
         absent_count: report.absent.len() as u32,
         unseen_count: report.unseen.len() as u32,
+        doubtful_count: classes_in_doubt.len() as u32,
+        doubtful: u32::from(doubtful),
         window_side: side as u32,
         window_x,
         window_y,
+        untouched_pixels: report.untouched.pixels as u64,
+        untouched_differing: report.untouched.differing as u64,
+        confidence: confidence.map_or(-1.0, |c| c.overall),
+        reserved: 0,
+        class_confidence,
         notes,
+        advice: fitted(&report.advice(classes).join("\n")),
+    }
+}
+
+/// Text in a field of `N` bytes, cut between characters where it is too long.
+fn fitted<const N: usize>(text: &str) -> [c_char; N] {
+    const CUT: &str = "...";
+    let mut kept = text.to_owned();
+    if text.len() >= N {
+        let end = (0..=N - 1 - CUT.len()).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+        kept = format!("{}{CUT}", &text[..end]);
+    }
+    let mut field = [0; N];
+    // A NUL within would end it too early.
+    for (place, byte) in field.iter_mut().zip(kept.bytes().map(|b| if b == 0 { b' ' } else { b })) {
+        *place = byte as c_char;
+    }
+    field
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_that_does_not_fit_is_cut_between_characters() {
+        let read = |field: &[c_char]| {
+            let bytes: Vec<u8> = field.iter().take_while(|&&c| c != 0).map(|&c| c as u8).collect();
+            String::from_utf8(bytes).unwrap()
+        };
+        assert_eq!(read(&fitted::<8>("1234567")), "1234567");
+        assert_eq!(read(&fitted::<8>("12345678")), "1234...");
+        assert_eq!(read(&fitted::<8>("123\u{fc}5678")), "123...", "half a character is none");
+        assert_eq!(read(&fitted::<8>("a\0b")), "a b");
+        assert_eq!(read(&fitted::<8>("")), "");
     }
 }

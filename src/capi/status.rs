@@ -18,7 +18,7 @@ pub const CA2_IO: ca2_status = 3;
 pub const CA2_BAD_DATA: ca2_status = 4;
 /// The device is not there, or failed, or its memory ran out.
 pub const CA2_DEVICE: ca2_status = 5;
-/// It does not fit in the context's memory_limit; ca2_last_error() and ca2_restyle_plan() say what it needs.
+/// It does not fit in the context's memory_limit; ca2_last_error() and the call's ..._plan() function say what it needs.
 pub const CA2_MEMORY_LIMIT: ca2_status = 6;
 /// A progress callback answered CA2_CANCEL.
 pub const CA2_CANCELLED: ca2_status = 7;

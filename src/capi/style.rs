@@ -6,14 +6,15 @@ use std::ptr;
 use super::callback::{ca2_progress_fn, observed};
 use super::guard::guard;
 use super::handle::{self, Handle, Sized1, array, out_handle, out_value, read_options};
-use super::image::{Input, ca2_image_view, ca2_label_view, labels};
+use super::image::{Input, ca2_image_view, ca2_label_view, label_bytes, label_size, labels};
 use super::model::{beyond, ca2_model};
 use super::status::ca2_status;
 use crate::context::LoadedModel;
 use crate::style::Style;
 use crate::{Error, Result};
 
-/// How each class of a reference picture looks, as a model codes it: one row of floats a class.
+/// How each class of a reference picture looks: as a model codes it, one row of floats a class, and the mean and covariance of
+/// its colours, for CA2_METHOD_STATISTICS.
 ///
 /// Immutable and atomically counted; used from any thread, with any model of the same fingerprint. It keeps the model that
 /// it was made with alive.
@@ -86,6 +87,7 @@ pub unsafe extern "C" fn ca2_style_extract(
             let loaded = &model.loaded;
             loaded.context().check_not_in_callback()?;
             let reference = Input::new(reference, "reference")?;
+            loaded.check_memory(extract_needed(model, &reference, labels)?)?;
             let labels = self::labels(labels, "labels", loaded.model())?;
             let pixels = reference.pixels()?;
             let style = observed(options.progress, options.progress_data, |observer| {
@@ -97,11 +99,53 @@ pub unsafe extern "C" fn ca2_style_extract(
     })
 }
 
+/// Bytes beyond the arguments and the model: the work's, and the copy of the label map.
+///
+/// # Safety
+/// `labels` is NULL or a view.
+unsafe fn extract_needed(model: &ca2_model, reference: &Input, labels: *const ca2_label_view) -> Result<u64> {
+    let layout = reference.layout();
+    // SAFETY: as the caller says.
+    let labels = unsafe { label_size(labels, "labels")? };
+    Ok(Style::plan(model.loaded.config(), layout.width, layout.height) + label_bytes(labels))
+}
+
+/// How many bytes ca2_style_extract() with the same arguments would need at most beyond them and the model, in `*needed`: an
+/// estimate from above. It returns CA2_MEMORY_LIMIT when that is more than the context's memory_limit.
+///
+/// Pixels are not looked at. Any thread, any time; never blocks. Errors: CA2_INVALID_ARGUMENT, CA2_UNSUPPORTED; `*needed` is
+/// untouched then. Since 0.1.
+///
+/// # Safety
+/// Pointers are NULL or what their types say.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn ca2_style_extract_plan(
+    model: *const ca2_model,
+    reference: *const ca2_image_view,
+    labels: *const ca2_label_view,
+    options: *const ca2_extract_options,
+    needed: *mut u64,
+) -> ca2_status {
+    guard(|| {
+        // SAFETY: as this function's documentation asks, in this whole body.
+        unsafe {
+            let model = ca2_model::borrow(model, "model")?;
+            let needed = out_value(needed, "needed")?;
+            read_options(options, "options")?;
+            *needed = extract_needed(model, &Input::new(reference, "reference")?, labels)?;
+            Ok(())
+        }
+    })
+}
+
 /// The mean of several styles of models of one fingerprint, each class weighted by itself; gives one reference in `*out`.
 ///
 /// `styles` points to `style_count` styles, at least 1. `weights` is NULL to weigh all alike, else `style_count` rows of
 /// class_count floats, 0 and above: row s, column c is the weight of class c in style s. A style that lacks a class does not
-/// count for it; a class that all lack or that has no weight is absent from the mix. The mix keeps the first style's model.
+/// count for it; a class that all lack or that has no weight is absent from the mix. Codes are averaged; the colours, for
+/// CA2_METHOD_STATISTICS, become the Wasserstein barycentre of the styles' normal distributions, which lies between them and is
+/// no more spread than they are. The mix keeps the first style's model.
 /// Any thread, any time; never blocks. `*out` is NULL on failure. Errors: CA2_INVALID_ARGUMENT. Since 0.1.
 ///
 /// # Safety

@@ -6,8 +6,9 @@ use crate::Result;
 use crate::image::{Mask, Picture, RgbImage, View};
 use crate::nn::Network;
 use crate::progress::Progress;
-use crate::restyle::{self, Job, Options, Statistics, restyle_to_picture, synthesize};
+use crate::restyle::{self, Job, Options, Statistics, restyle_to_picture};
 use crate::style::Style;
+use crate::synthesis::{Look, Synthesis};
 
 /// A way to bring a content into a reference's look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,7 +25,7 @@ pub enum Method {
     Statistics,
     /// The restyling job.
     Restyle,
-    /// The generator's picture as it stands.
+    /// A picture of the content's labels in the reference's style, finished; classes that the reference lacks in the content's own.
     Synthesize,
 }
 
@@ -116,8 +117,13 @@ pub fn run(
         Method::ReinhardPerClass => baselines::reinhard_per_class(&rgb(), labels, &look(), reference_labels),
         Method::ClassMean => baselines::class_mean(labels, &look(), reference_labels),
         Method::Synthesize => {
-            let image = synthesize(model(), labels, &style()?, Progress::NONE)?;
-            image.resized(content.picture.width(), content.picture.height())
+            let own = Style::extract(model(), &content.picture, labels, Progress::NONE)?;
+            let look = style()?;
+            let known: Vec<f32> =
+                (0..model().config().classes).map(|class| f32::from(u8::from(look.has(class)))).collect();
+            let wanted = own.toward(&look, &known)?;
+            let picture = Synthesis { labels, morph: None, look: Look::Style(&wanted), finish: true };
+            picture.run(model(), Progress::NONE)?
         }
         Method::Statistics => {
             let present =

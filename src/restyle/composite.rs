@@ -10,9 +10,9 @@ use super::grid::Grid;
 use super::regions::Regions;
 use super::shape::Shape;
 use super::window::{Bounds, Window};
-use crate::Result;
 use crate::image::{LabelMap, RgbImage, View, ViewMut};
 use crate::progress::Progress;
+use crate::{Error, Result};
 
 /// Squared distance of two classes' colours at which a border pixel's own colour counts as much as the labels in saying how
 /// much of it belongs to either: some noise.
@@ -87,13 +87,23 @@ pub struct Untouched {
 impl Change<'_> {
     /// Writes `content` with the change to `out`, which is of the same form, where `bounds` holds all coverage.
     ///
-    /// Once it has begun, it goes on to the end: a half-written output would be of no use to anybody.
-    pub fn write(&self, content: &View, bounds: Option<Bounds>, out: &mut ViewMut, progress: Progress) {
+    /// Unless it may stop, it goes on to the end once it has begun: a half-written output would be of no use to its owner.
+    pub fn write(
+        &self,
+        content: &View,
+        bounds: Option<Bounds>,
+        out: &mut ViewMut,
+        may_stop: bool,
+        progress: Progress,
+    ) -> Result<()> {
         let (width, height) = (content.width(), content.height());
         let rows = (BLOCK / width).max(1);
         let mut go_on = true;
         for from in (0..height).step_by(rows) {
             go_on = go_on && progress.at(from as f32 / height as f32).is_ok();
+            if may_stop && !go_on {
+                return Err(Error::Cancelled);
+            }
             let to = (from + rows).min(height);
             out.rows_mut(from, to).for_each_init(
                 || RowWork::new(self),
@@ -106,6 +116,7 @@ impl Change<'_> {
                 },
             );
         }
+        Ok(())
     }
 
     /// Compares the bytes of every pixel outside the mask.
@@ -438,7 +449,7 @@ pub(super) fn check_forms(content: &View, out: &ViewMut) -> Result<()> {
     if content.layout().same_form(out.layout()) {
         return Ok(());
     }
-    Err(crate::Error::invalid(format!(
+    Err(Error::invalid(format!(
         "the output is {}, but the content is {}: make them alike (only strides may differ)",
         form(out.layout()),
         form(content.layout())

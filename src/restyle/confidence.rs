@@ -15,7 +15,7 @@ const HALF: f32 = 0.15;
 /// generator redraws the class as the content shows it: `1 / (1 + (error / 0.15)^2)`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Confidence {
-    /// Mean over the pixels of the classes that were asked for.
+    /// [`DOUBTFUL`](Self::DOUBTFUL) and above is fair. Mean over the pixels of the classes that were asked for.
     pub overall: f32,
     /// Class index and its mean, of the classes that the network saw.
     pub classes: Vec<(usize, f32)>,
@@ -26,6 +26,41 @@ pub struct Confidence {
 }
 
 impl Confidence {
+    /// Below this a result is worth a warning: the network attends to its classes by less than about a half.
+    pub const DOUBTFUL: f32 = 0.4;
+
+    /// Whether the picture as a whole is one that the network does not know well.
+    pub fn is_doubtful(&self) -> bool {
+        self.overall < Self::DOUBTFUL
+    }
+
+    /// The classes whose figures are worth a warning.
+    pub fn doubtful_classes(&self) -> Vec<usize> {
+        self.classes.iter().filter(|(_, figure)| *figure < Self::DOUBTFUL).map(|&(class, _)| class).collect()
+    }
+
+    /// The figure of the content's pixel in column `x` of row `y`, between those of the network's pixels around it; none
+    /// outside the window.
+    pub fn at(&self, x: usize, y: usize) -> Option<f32> {
+        let (left, top, length) = self.window;
+        // The two pixels around, and how far it is to the second.
+        let place = |i: usize, start: i64| {
+            let at = i as i64 - start;
+            (0..length as i64).contains(&at).then(|| {
+                let at = (at as f32 + 0.5) * self.side as f32 / length as f32 - 0.5;
+                let first = at.max(0.0) as usize;
+                (first, (first + 1).min(self.side - 1), (at - first as f32).clamp(0.0, 1.0))
+            })
+        };
+        let ((x0, x1, u), (y0, y1, v)) = (place(x, left)?, place(y, top)?);
+        let along = |y: usize| {
+            let row = &self.map[y * self.side..][..self.side];
+            row[x0] + (row[x1] - row[x0]) * u
+        };
+        let (upper, lower) = (along(y0), along(y1));
+        Some((upper + (lower - upper) * v).clamp(0.0, 1.0))
+    }
+
     pub(super) fn new(
         attention: &[Tensor],
         content: &RgbImage,
@@ -77,18 +112,12 @@ impl Confidence {
     /// # Errors
     /// [`crate::Error::InvalidArgument`] when a side is 0.
     pub fn heat_map(&self, width: usize, height: usize) -> Result<Picture> {
-        let (left, top, length) = self.window;
-        let place = |i: usize, start: i64| {
-            let at = i as i64 - start;
-            (0..length as i64).contains(&at).then(|| at as usize * self.side / length)
-        };
-        let color = |i: usize| match (place(i % width, left), place(i / width, top)) {
-            (Some(x), Some(y)) => {
-                let v = self.map[y * self.side + x].clamp(0.0, 1.0);
+        let color = |i: usize| match self.at(i % width.max(1), i / width.max(1)) {
+            Some(v) => {
                 let byte = |v: f32| (v.clamp(0.0, 1.0) * 220.0).round() as u8;
                 [byte(2.0 - 2.0 * v), byte(2.0 * v), 40]
             }
-            _ => [128; 3],
+            None => [128; 3],
         };
         Picture::new(width, height, 3, Samples::U8((0..width * height).flat_map(color).collect()))
     }

@@ -13,14 +13,15 @@ mod grid;
 mod matrix;
 mod regions;
 mod sequence;
-mod shape;
+pub(crate) mod shape;
 mod statistics;
 mod window;
 
 use crate::image::{LabelMap, Picture, RgbImage, SampleType, Samples, View, ViewMut};
+use crate::model::Class;
 use crate::nn::{Config, Network};
 use crate::progress::Progress;
-use crate::style::{Seen, Style, check_classes, check_labels};
+use crate::style::{Seen, Style, check_labels};
 use crate::{Error, Result};
 pub use composite::Untouched;
 use composite::{Change, Coverage, check_forms};
@@ -29,6 +30,7 @@ use grid::{Grid, Sample};
 use regions::Regions;
 pub use sequence::{ColorChange, restyle_by};
 use shape::Shape;
+pub(crate) use statistics::Moments;
 pub use statistics::Statistics;
 pub(crate) use window::{Bounds, Window};
 
@@ -37,7 +39,8 @@ pub(crate) use window::{Bounds, Window};
 pub enum Method<'a> {
     /// The network, and the style of a reference, or of a mix of several.
     Network { network: &'a Network, style: &'a Style },
-    /// The colours of a reference's classes alone; needs no model.
+    /// The colours of a reference's classes alone, without the network: every [`Style`] has them too
+    /// ([`Style::statistics`]), so that a style is all that either method needs.
     Statistics(&'a Statistics),
 }
 
@@ -80,13 +83,24 @@ pub struct Options {
     pub morph: f32,
     /// Most bytes that the call may allocate, beside the caller's buffers and the model. Needs more: refused before it begins.
     pub memory_limit: Option<u64>,
-    /// Whether to find out how far the result can be trusted.
+    /// Whether to find out how far the result can be trusted, at the cost of another pass of the network. It changes nothing in
+    /// the result. The statistics method has no such figures.
     pub confidence: bool,
+    /// Whether a stop is heeded while the output is being written too, which leaves it half-written: for one that is thrown
+    /// away then.
+    pub stop_while_writing: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { strength: 1.0, coupling: 0.0, morph: 1.0, memory_limit: None, confidence: false }
+        Self {
+            strength: 1.0,
+            coupling: 0.0,
+            morph: 1.0,
+            memory_limit: None,
+            confidence: false,
+            stop_while_writing: false,
+        }
     }
 }
 
@@ -136,19 +150,82 @@ pub struct Report {
     pub window: Option<(i64, i64, usize)>,
     /// The result's pixels outside the mask, compared with the content's.
     pub untouched: Untouched,
-    /// How far the result can be trusted, when it was asked for.
+    /// How far the result can be trusted, when it was asked for and the network had something to do.
     pub confidence: Option<Confidence>,
+}
+
+impl Report {
+    /// What a person should know before using the result, in sentences: what was left as it is and why, and where the
+    /// network is unsure. `classes` are the model's.
+    pub fn advice(&self, classes: &[Class]) -> Vec<String> {
+        let mut advice = Vec::new();
+        let mut say = |what: &str, indices: &[usize]| {
+            let name = |&i: &usize| classes.get(i).map_or_else(|| i.to_string(), |c| c.name.clone());
+            if !indices.is_empty() {
+                advice.push(format!("{what}: {}", indices.iter().map(name).collect::<Vec<_>>().join(", ")));
+            }
+        };
+        say("kept in their own style, as the reference lacks them", &self.missing);
+        say("not restyled, as no label map has them", &self.absent);
+        say("left as they are, as too few of their pixels are seen", &self.unseen);
+        match &self.confidence {
+            Some(c) if c.is_doubtful() => advice.push(
+                "the network does not know pictures like this one well: look at the result closely, or use the statistics \
+                 method"
+                    .into(),
+            ),
+            Some(c) => say("less sure than the rest, look at these classes closely", &c.doubtful_classes()),
+            None => {}
+        }
+        if self.untouched.differing > 0 {
+            advice.push(format!(
+                "{} pixels outside the mask came out changed: this is a defect of ca2sis, or another program wrote to the \
+                 pictures meanwhile",
+                self.untouched.differing
+            ));
+        }
+        advice
+    }
 }
 
 /// Bytes that [`restyle`] allocates at most for `job`, beside the caller's buffers and the model: an estimate from above.
 pub fn plan(job: &Job) -> u64 {
-    let width = job.content.width().max(job.labels.width());
-    let network = match job.method {
-        Method::Network { network, .. } => network_bytes(network.config()),
-        Method::Statistics(_) => 4 << 20,
-    };
-    let join = if job.target_labels.is_some() { (shape::SIDE * shape::SIDE * 160) as u64 } else { 0 };
-    network + join + composite::bytes(width)
+    let (width, height) = (job.content.width().max(job.labels.width()), job.content.height());
+    let mut needed = composite::bytes(width);
+    match job.method {
+        Method::Network { network, .. } => {
+            let config = network.config();
+            needed += network_bytes(config) + sampling_bytes(width, height, config.resolution);
+            if job.options.confidence {
+                needed += attention_bytes(config);
+            }
+        }
+        Method::Statistics(_) => needed += (4 << 20) + sampling_bytes(width, height, statistics::SIDE),
+    }
+    if job.target_labels.is_some() {
+        needed += (shape::SIDE * shape::SIDE * 160) as u64 + sampling_bytes(width, height, shape::SIDE);
+    }
+    needed
+}
+
+/// What reading a picture at `side` squared takes: its rows resampled, and one whole row for each thread.
+pub(crate) fn sampling_bytes(width: usize, height: usize, side: usize) -> u64 {
+    ((height * side + rayon::current_num_threads() * width + side * side) * 12) as u64
+}
+
+/// What the statistics of a reference take.
+pub(crate) fn statistics_bytes(width: usize, height: usize) -> u64 {
+    sampling_bytes(width, height, statistics::SIDE) + (4 << 20)
+}
+
+/// The attention of every stage, as it comes and as shares.
+pub(crate) fn attention_bytes(c: &Config) -> u64 {
+    let mut side = c.base_size;
+    let stages = c.stages.iter().map(|s| {
+        side *= if s.up { 2 } else { 1 };
+        (side * side * c.classes * 12) as u64
+    });
+    stages.sum()
 }
 
 /// The tensors of a forward pass that live at one time, and the small pictures around it.
@@ -174,7 +251,7 @@ pub(crate) fn network_bytes(c: &Config) -> u64 {
 /// style whole. Infinite and undefined samples stay as they are.
 ///
 /// `out` is written when all else is done. An error leaves it as it was; so does a stop, unless it comes during the
-/// writing, which then ends as usual.
+/// writing, which then ends as usual: see [`Options::stop_while_writing`].
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] when sizes or forms differ, a class, a strength or an option is out of range, a mask is not
@@ -185,12 +262,13 @@ pub fn restyle(job: &Job, out: &mut ViewMut, progress: Progress) -> Result<Repor
     let strengths = check(job)?;
     let (change, bounds, mut report) = prepare(job, &strengths, progress.part(0.0, 0.9))?;
     progress.at(0.9)?;
-    change.write(&job.content, bounds, out, progress.part(0.9, 1.0));
+    change.write(&job.content, bounds, out, job.options.stop_while_writing, progress.part(0.9, 1.0))?;
     report.untouched = change.check(&job.content, &out.as_view());
     Ok(report)
 }
 
-/// As [`restyle`], to a picture of its own; half-float contents give float pictures.
+/// As [`restyle`], to a picture of its own, and a stop is heeded to the last. A half-float content, a copy of it as floats
+/// rather, gives a picture of floats, which hold every half's value.
 ///
 /// # Errors
 /// As [`restyle`].
@@ -202,13 +280,33 @@ pub fn restyle_to_picture(job: &Job, progress: Progress) -> Result<(Picture, Rep
         SampleType::U16 => Samples::U16(vec![0; n]),
         SampleType::F32 => Samples::F32(vec![0.0; n]),
         SampleType::F16 => {
-            return Err(Error::invalid("a picture has no half-float samples: restyle into a view"));
+            let floats = widened(&job.content)?;
+            return restyle_to_picture(
+                &Job { content: floats.view().with_transfer(layout.transfer), ..*job },
+                progress,
+            );
         }
     };
     let mut picture = Picture::new(layout.width, layout.height, layout.channels.count(), samples)?;
     let mut out = picture.view_mut().with_transfer(layout.transfer);
-    let report = restyle(job, &mut out, progress)?;
+    let options = Options { stop_while_writing: true, ..job.options };
+    let report = restyle(&Job { options, ..*job }, &mut out, progress)?;
     Ok((picture, report))
+}
+
+/// A half-float view's samples as floats.
+fn widened(view: &View) -> Result<Picture> {
+    let layout = view.layout();
+    let (width, height, channels) = (layout.width, layout.height, layout.channels.count());
+    let mut samples = Vec::with_capacity(width * height * channels);
+    for y in 0..height {
+        let row = view.row(y);
+        for x in 0..width {
+            let halves = row.pixel(x).as_chunks().0.iter();
+            samples.extend(halves.map(|&bytes| half::f16::from_ne_bytes(bytes).to_f32()));
+        }
+    }
+    Picture::new(width, height, channels, Samples::F32(samples))
 }
 
 /// As [`restyle_to_picture`], of a content with whatever its file said beside the pixels, in place of the job's own view: one
@@ -422,12 +520,16 @@ fn through_network(
         ((&seen.mask_code * (1.0 - morph))? + (code * morph)?)?
     };
     let codes = wanted.codes().unsqueeze(0)?;
-    let progress_after = progress.part(0.5, 0.95);
-    let (after, attention) = if confidence {
-        let decoded = network.decode(&after_code, &codes, progress_after)?;
-        (RgbImage::from_tensor(&decoded.image)?, decoded.attention)
-    } else {
-        (RgbImage::from_tensor(&network.generate(&after_code, &codes, progress_after)?)?, Vec::new())
+    // The plain path alone gives the attention. The picture is the quick one's all the same: being told how far to trust it
+    // must not change it, not even by rounding.
+    let (drawing, looking) = match confidence {
+        true => (progress.part(0.5, 0.65), progress.part(0.65, 0.95)),
+        false => (progress.part(0.5, 0.95), Progress::NONE),
+    };
+    let after = RgbImage::from_tensor(&network.generate(&after_code, &codes, drawing)?)?;
+    let attention = match confidence {
+        true => network.decode(&after_code, &codes, looking)?.attention,
+        false => Vec::new(),
     };
     progress.at(0.95)?;
 
@@ -472,6 +574,10 @@ fn through_network(
         change.grids[region] = Some(Grid::fit(&samples)).filter(|g| !g.is_zero());
     }
     if !std::ptr::eq(labels, target) {
+        let mut after = after;
+        if morph == 1.0 {
+            wanted.correct(&mut after, &small_target);
+        }
         change.shape = Some(join(job, change, &after, morph));
         change.drawn = Some(after);
     }
@@ -499,7 +605,9 @@ fn join(job: &Job, change: &Change, after: &RgbImage, morph: f32) -> Shape {
         after.resized(side, side)
     } else {
         let small = window.labels(change.coverage.target, after.width);
-        shape::enlarge(after, &small, &interior(&small), &target)
+        let scale = after.width as f64 / side as f64;
+        let first = 0.5 * scale - 0.5;
+        shape::enlarge(after, &small, &interior(&small), &target, [first, scale, first, scale])
     };
     Shape::join(generated, target, between, &shown, &new)
 }
@@ -570,7 +678,7 @@ fn parts(seen: &Seen, after: &RgbImage, target: &LabelMap, regions: &Regions) ->
 }
 
 /// How far each pixel counts as one of its class: less on the class's border, where it is a mixture.
-fn interior(labels: &LabelMap) -> Vec<f32> {
+pub(crate) fn interior(labels: &LabelMap) -> Vec<f32> {
     let (width, height) = (labels.width(), labels.height());
     let at = |i: usize| {
         let (x, y, class) = (i % width, i / width, labels.indices()[i]);
@@ -578,28 +686,4 @@ fn interior(labels: &LabelMap) -> Vec<f32> {
         near(y, height).all(|y| labels.row(y)[near(x, width)].iter().all(|&c| c == class))
     };
     (0..width * height).map(|i| if at(i) { 1.0 } else { 0.05 }).collect()
-}
-
-/// The generator's picture of a label map in a style, at the model's scale: the longer side of the map is as long as
-/// the model's resolution.
-///
-/// # Errors
-/// [`Error::InvalidArgument`] when the map has a class that the network does not have, or the style is of another model;
-/// [`Error::Tensor`] when the device fails; [`Error::Cancelled`].
-pub fn synthesize(
-    network: &Network,
-    labels: &LabelMap,
-    style: &Style,
-    progress: Progress,
-) -> Result<RgbImage> {
-    check_classes("the labels", labels, network.config().classes)?;
-    style.check(network)?;
-    let (config, device) = (network.config(), network.device());
-    let (width, height) = (labels.width(), labels.height());
-    let window = Window::whole(width, height);
-    let shape = window.labels(labels, config.resolution).to_tensor(config.classes, device)?;
-    let image = network.generate(&network.encode_mask(&shape)?, &style.codes().unsqueeze(0)?, progress)?;
-    let bounds = Bounds { left: 0, top: 0, right: width, bottom: height };
-    let size = (window.shown(width, config.resolution), window.shown(height, config.resolution));
-    Ok(window.back(&RgbImage::from_tensor(&image)?, bounds, size).into_image())
 }

@@ -179,7 +179,7 @@ pub fn restyle_by(
         list.dedup();
     }
     progress.at(0.2)?;
-    change.write(&job.content, bounds, out, progress.part(0.2, 1.0));
+    change.write(&job.content, bounds, out, job.options.stop_while_writing, progress.part(0.2, 1.0))?;
     report.untouched = change.check(&job.content, &out.as_view());
     Ok(report)
 }

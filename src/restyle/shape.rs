@@ -4,6 +4,8 @@
 //! in "Poisson Image Editing", Pérez, Gangnet, Blake, 2003. Only pixels of one class pull on each other: where classes meet there
 //! is an edge, and no seam to hide.
 
+use rayon::prelude::*;
+
 use super::window::Window;
 use crate::image::{LabelMap, RgbImage};
 
@@ -23,35 +25,47 @@ pub(super) struct Shape {
 }
 
 /// A generated picture at the size of `target`, each pixel from those of its own class nearby, by their `weights`; a class
-/// that the small map has lost takes what is there.
-pub(super) fn enlarge(small: &RgbImage, labels: &LabelMap, weights: &[f32], target: &LabelMap) -> RgbImage {
-    let (side, from) = (target.width(), small.width);
-    let scale = from as f32 / side as f32;
-    let mut pixels = Vec::with_capacity(side * side * 3);
-    for (i, &class) in target.indices().iter().enumerate() {
-        let place = |v: usize| ((v as f32 + 0.5) * scale - 0.5).max(0.0);
-        let (x, y) = (place(i % side), place(i / side));
-        let range = |v: f32| (v.round() as usize).saturating_sub(2)..(v.round() as usize + 3).min(from);
-        let (mut sums, mut totals) = ([[0.0f32; 3]; 2], [0.0f32; 2]);
-        for ny in range(y) {
-            for nx in range(x) {
-                let at = ny * from + nx;
-                let (dx, dy) = (nx as f32 - x, ny as f32 - y);
-                let hat = (-1.4 * (dx * dx + dy * dy)).exp();
-                // The sums of the class, and of all.
-                let of_class = if labels.indices()[at] == class { hat * weights[at] } else { 0.0 };
-                for (k, w) in [of_class, hat].into_iter().enumerate() {
-                    totals[k] += w;
-                    for (sum, v) in sums[k].iter_mut().zip(&small.pixels[at * 3..]) {
-                        *sum += w * v;
+/// that the small map has lost takes what is there. `place` says where pixels of `target` lie on the small picture, as
+/// [`Window::to_network`](super::Window::to_network) does.
+pub(crate) fn enlarge(
+    small: &RgbImage,
+    labels: &LabelMap,
+    weights: &[f32],
+    target: &LabelMap,
+    [left, across, top, down]: [f64; 4],
+) -> RgbImage {
+    let (width, height) = (target.width(), target.height());
+    let at = |start: f64, step: f64, i: usize| (start + step * i as f64).max(0.0) as f32;
+    let range = |v: f32, from: usize| {
+        let middle = (v.round() as usize).min(from - 1);
+        middle.saturating_sub(2)..(middle + 3).min(from)
+    };
+    let mut pixels = vec![0.0; width * height * 3];
+    pixels.par_chunks_exact_mut(width * 3).enumerate().for_each(|(row, out)| {
+        let y = at(top, down, row);
+        for ((column, pixel), &class) in out.chunks_exact_mut(3).enumerate().zip(target.row(row)) {
+            let x = at(left, across, column);
+            let (mut sums, mut totals) = ([[0.0f32; 3]; 2], [0.0f32; 2]);
+            for ny in range(y, small.height) {
+                for nx in range(x, small.width) {
+                    let at = ny * small.width + nx;
+                    let (dx, dy) = (nx as f32 - x, ny as f32 - y);
+                    let hat = (-1.4 * (dx * dx + dy * dy)).exp();
+                    // The sums of the class, and of all.
+                    let of_class = if labels.indices()[at] == class { hat * weights[at] } else { 0.0 };
+                    for (k, w) in [of_class, hat].into_iter().enumerate() {
+                        totals[k] += w;
+                        for (sum, v) in sums[k].iter_mut().zip(&small.pixels[at * 3..]) {
+                            *sum += w * v;
+                        }
                     }
                 }
             }
+            let k = usize::from(totals[0] < 1e-6);
+            pixel.copy_from_slice(&sums[k].map(|v| v / totals[k]));
         }
-        let k = usize::from(totals[0] < 1e-6);
-        pixels.extend(sums[k].map(|v| v / totals[k]));
-    }
-    RgbImage { width: side, height: side, pixels }
+    });
+    RgbImage { width, height, pixels }
 }
 
 impl Shape {

@@ -1,6 +1,8 @@
 //! Styles as bytes and files: one safetensors file with the codes and which model they are of.
 //!
-//! Tensors: `codes`, F32 `(classes, style width)`; `residuals`, F32 `(classes, 3)`; `present`, U8 `(classes)`, 1 where the reference showed the class.
+//! Tensors: `codes`, F32 `(classes, style width)`; `residuals`, F32 `(classes, 3)`; `present`, U8 `(classes)`, 1 where the
+//! reference showed the class; `statistics`, F64 `(classes, 10)`, of each class's display-encoded colours, 0 to 1: number of
+//! pixels (0 for a class not shown, its row all 0), mean R, G, B, covariance RR, RG, RB, GG, GB, BB.
 //! The header's metadata key `ca2sis_style` holds the format version, the model's fingerprint and name, and both sizes as
 //! JSON. The same style gives the same bytes.
 
@@ -14,15 +16,19 @@ use serde::{Deserialize, Serialize};
 
 use super::Style;
 use crate::model::Model;
+use crate::restyle::{Moments, Statistics};
 use crate::{Error, Result};
 
 /// The form of style files that this library writes and reads.
-pub const STYLE_FORMAT: u32 = 1;
+pub const STYLE_FORMAT: u32 = 2;
 
 const KEY: &str = "ca2sis_style";
 
 /// No style is longer: 255 classes of the widest code that a model can have, less the header.
 const MAX_BYTES: u64 = 255 * 8 * 4096 * 4 + (1 << 20);
+
+/// Numbers of one class's statistics.
+const MOMENTS: usize = 10;
 
 /// What is wrong with a style's bytes, without the file's name.
 type Checked<T> = std::result::Result<T, String>;
@@ -69,12 +75,20 @@ impl Style {
         let codes: Vec<u8> = codes.iter().flat_map(|v| v.to_le_bytes()).collect();
         let residuals: Vec<u8> = self.residuals.as_flattened().iter().flat_map(|v| v.to_le_bytes()).collect();
         let present: Vec<u8> = self.present.iter().map(|&p| u8::from(p)).collect();
+        let statistics: Vec<u8> = (self.statistics.moments().iter())
+            .flat_map(|m| m.as_ref().map_or([0.0; MOMENTS], numbers))
+            .flat_map(f64::to_le_bytes)
+            .collect();
         let text = |e: &dyn std::fmt::Display| Error::Style(format!("cannot be written: {e}"));
         let json = serde_json::to_string(&description).map_err(|e| text(&e))?;
         let tensors = [
             ("codes", TensorView::new(Dtype::F32, vec![classes, width], &codes).map_err(|e| text(&e))?),
             ("residuals", TensorView::new(Dtype::F32, vec![classes, 3], &residuals).map_err(|e| text(&e))?),
             ("present", TensorView::new(Dtype::U8, vec![classes], &present).map_err(|e| text(&e))?),
+            (
+                "statistics",
+                TensorView::new(Dtype::F64, vec![classes, MOMENTS], &statistics).map_err(|e| text(&e))?,
+            ),
         ];
         safetensors::serialize(tensors, Some(HashMap::from([(KEY.to_owned(), json)]))).map_err(|e| text(&e))
     }
@@ -140,7 +154,9 @@ fn parse(model: &Model, bytes: &[u8]) -> Checked<Style> {
     // First of all: another format may differ in everything else.
     let Form { format } = serde_json::from_str(json).map_err(|e| format!("its description: {e}"))?;
     if format != STYLE_FORMAT {
-        return Err(format!("style format {format}, but this version of ca2sis reads format {STYLE_FORMAT}"));
+        return Err(format!(
+            "style format {format}, but this version of ca2sis reads format {STYLE_FORMAT}: extract it again from its picture"
+        ));
     }
     let description: Description = serde_json::from_str(json).map_err(|e| format!("its description: {e}"))?;
     let network = &model.metadata().network;
@@ -159,9 +175,9 @@ fn parse(model: &Model, bytes: &[u8]) -> Checked<Style> {
         )));
     }
     let tensors = SafeTensors::deserialize(bytes).map_err(|e| damaged(&e))?;
-    if tensors.len() != 3 {
+    if tensors.len() != 4 {
         return Err(format!(
-            "holds {} tensors, not \"codes\", \"residuals\" and \"present\" alone",
+            "holds {} tensors, not \"codes\", \"residuals\", \"present\" and \"statistics\" alone",
             tensors.len()
         ));
     }
@@ -175,6 +191,7 @@ fn parse(model: &Model, bytes: &[u8]) -> Checked<Style> {
     let codes = tensor("codes", Dtype::F32, &[classes, width])?;
     let residuals = tensor("residuals", Dtype::F32, &[classes, 3])?;
     let present = tensor("present", Dtype::U8, &[classes])?;
+    let statistics = tensor("statistics", Dtype::F64, &[classes, MOMENTS])?;
     if description.model != model.hash() {
         return Err(whose("with other weights".into()));
     }
@@ -195,9 +212,40 @@ fn parse(model: &Model, bytes: &[u8]) -> Checked<Style> {
     if let Some(strange) = present.data().iter().find(|&&p| p > 1) {
         return Err(format!("damaged: \"present\" holds {strange}, not 0 or 1"));
     }
+    let statistics: Vec<f64> =
+        statistics.data().as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect();
+    let moments = statistics.as_chunks::<MOMENTS>().0.iter().enumerate().map(|(class, numbers)| {
+        moments(numbers).ok_or_else(|| format!("damaged: the statistics of class {class} are of no colours"))
+    });
     Ok(Style {
+        statistics: Statistics::of_moments(moments.collect::<Checked<_>>()?),
         codes: Tensor::from_vec(codes, (classes, width), &Device::Cpu).map_err(|e| damaged(&e))?,
         present: present.data().iter().map(|&p| p == 1).collect(),
         residuals,
     })
+}
+
+fn numbers(m: &Moments) -> [f64; MOMENTS] {
+    let ([r, g, b], c) = (m.mean, m.covariance);
+    [m.weight, r, g, b, c[0][0], c[0][1], c[0][2], c[1][1], c[1][2], c[2][2]]
+}
+
+/// None when the numbers are of no colours from 0 to 1.
+fn moments(numbers: &[f64; MOMENTS]) -> Option<Option<Moments>> {
+    let [weight, r, g, b, rr, rg, rb, gg, gb, bb] = *numbers;
+    if *numbers == [0.0; MOMENTS] {
+        return Some(None);
+    }
+    let mean = [r, g, b];
+    let covariance = [[rr, rg, rb], [rg, gg, gb], [rb, gb, bb]];
+    let variances = [rr, gg, bb];
+    // Rounding: of float samples in the mean, of a difference of double sums in a flat colour's variance.
+    let (low, most) = (-1e-9, 0.25 + 1e-5);
+    let sound = weight > 0.0
+        && weight.is_finite()
+        && mean.iter().all(|v| (-1e-5..=1.0 + 1e-5).contains(v))
+        && variances.iter().all(|v| (low..=most).contains(v))
+        && (0..3)
+            .all(|i| (0..3).all(|j| covariance[i][j].powi(2) <= (variances[i] - low) * (variances[j] - low)));
+    sound.then_some(Some(Moments { weight, mean, covariance }))
 }

@@ -227,6 +227,7 @@ impl Dataset {
         seed: u64,
         step: usize,
         size: usize,
+        side: usize,
         variation: &Variation,
         device: &Device,
     ) -> Result<(Tensor, Tensor)> {
@@ -244,12 +245,12 @@ impl Dataset {
         let cut = plans
             .par_iter()
             .map(|(example, window, light)| {
-                let (mut rgb, labels) = self.examples[*example].cut(window, self.side);
+                let (mut rgb, labels) = self.examples[*example].cut(window, side);
                 light.apply(&mut rgb);
                 (rgb, one_hot(&labels, n))
             })
             .collect();
-        tensors_of(cut, size, self.side, n, device)
+        tensors_of(cut, size, side, n, device)
     }
 
     /// What share of all pixels trained on each class has.

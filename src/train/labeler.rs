@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{D, DType, Device, Tensor, Var};
+use once_cell::unsync::OnceCell;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -80,6 +81,8 @@ pub struct LabelerTrainer {
     mean: BTreeMap<String, Var>,
     labeler: Labeler,
     adam: Adam,
+    /// Of each class in the loss: the root of its rarity, found at the first step.
+    weights: OnceCell<Tensor>,
     step: usize,
 }
 
@@ -115,7 +118,18 @@ impl LabelerTrainer {
         let vb = builder(&variables, |variable| variable.as_tensor().clone(), device);
         let labeler = Labeler::new(&recipe.network, sizes, vb.pp("labeler"))?;
         let adam = Adam::new(&variables, recipe.beta1, recipe.beta2, |_| 1.0)?;
-        Ok(Self { recipe, device: device.clone(), metadata, rest, variables, mean, labeler, adam, step: 0 })
+        Ok(Self {
+            recipe,
+            device: device.clone(),
+            metadata,
+            rest,
+            variables,
+            mean,
+            labeler,
+            adam,
+            weights: OnceCell::new(),
+            step: 0,
+        })
     }
 
     /// The labeler with the running mean of the weights as it is now.
@@ -182,12 +196,15 @@ impl Trained for LabelerTrainer {
 
     fn step(&mut self, data: &Dataset) -> Result<Losses> {
         let recipe = &self.recipe;
+        let side = recipe.side.unwrap_or(recipe.network.resolution);
+        let (seed, device) = (recipe.seed, &self.device);
         let (rgb, onehot) =
-            data.labeler_batch(recipe.seed, self.step, recipe.batch, &recipe.variation, &self.device)?;
-        let weights: Vec<f32> =
-            data.class_shares().iter().map(|share| share.max(1e-4).powf(-0.5) as f32).collect();
-        let weights = Tensor::new(weights, &self.device)?;
-        let loss = cross_entropy(&self.labeler.forward(&rgb)?, &onehot, &weights)?;
+            data.labeler_batch(seed, self.step, recipe.batch, side, &recipe.variation, device)?;
+        let weights = self.weights.get_or_try_init(|| {
+            let rarity = |share: &f64| share.max(1e-4).powf(-0.5) as f32;
+            Tensor::new(data.class_shares().iter().map(rarity).collect::<Vec<_>>(), &self.device)
+        })?;
+        let loss = cross_entropy(&self.labeler.forward(&rgb)?, &onehot, weights)?;
         let mut report: Losses = vec![("cross entropy", f64::from(loss.to_scalar::<f32>()?))];
         check(self.step, &report)?;
         let gradients = loss.backward()?;

@@ -153,6 +153,14 @@ static void nulls(const char *path) {
     EXPECT(bad, ca2_restyle_plan(model, &content, NULL, style, NULL, 0, &needed));
     EXPECT(bad, ca2_restyle_plan(model, &content, &map, NULL, NULL, 0, &needed));
     EXPECT(bad, ca2_restyle_plan(model, &content, &map, style, NULL, 0, NULL));
+    EXPECT(bad, ca2_style_extract_plan(NULL, &content, &map, NULL, &needed));
+    EXPECT(bad, ca2_style_extract_plan(model, NULL, &map, NULL, &needed));
+    EXPECT(bad, ca2_style_extract_plan(model, &content, NULL, NULL, &needed));
+    EXPECT(bad, ca2_style_extract_plan(model, &content, &map, NULL, NULL));
+    EXPECT(bad, ca2_synthesize_plan(NULL, &map, NULL, &output, &needed));
+    EXPECT(bad, ca2_synthesize_plan(model, NULL, NULL, &output, &needed));
+    EXPECT(bad, ca2_synthesize_plan(model, &map, NULL, NULL, &needed));
+    EXPECT(bad, ca2_synthesize_plan(model, &map, NULL, &output, NULL));
     EXPECT(bad, ca2_synthesize(NULL, &map, style, NULL, &output));
     EXPECT(bad, ca2_synthesize(model, NULL, style, NULL, &output));
     EXPECT(bad, ca2_synthesize(model, &map, style, NULL, NULL));
@@ -163,6 +171,12 @@ static void nulls(const char *path) {
     EXPECT(bad, ca2_attention(model, &map, style, NULL, NULL, 3));
     EXPECT(bad, ca2_attention(model, &map, style, NULL, maps, 2));
     EXPECT(bad, ca2_attention(model, &map, style, NULL, maps, SIZE_MAX));
+    EXPECT(bad, ca2_attention_plan(NULL, &map, maps, 3, &needed));
+    EXPECT(bad, ca2_attention_plan(model, NULL, maps, 3, &needed));
+    EXPECT(bad, ca2_attention_plan(model, &map, NULL, 3, &needed));
+    EXPECT(bad, ca2_attention_plan(model, &map, maps, 2, &needed));
+    EXPECT(bad, ca2_attention_plan(model, &map, maps, SIZE_MAX, &needed));
+    EXPECT(bad, ca2_attention_plan(model, &map, maps, 3, NULL));
     CHECK(untouched());
 
     CHECK(ca2_context_retain(NULL) == NULL && ca2_model_retain(NULL) == NULL && ca2_style_retain(NULL) == NULL);
@@ -298,6 +312,25 @@ static void codes(void) {
     job.morph = 0.5f; /* without its bit */
     EXPECT(CA2_INVALID_ARGUMENT, restyle(&job));
     job.morph = 0.0f;
+    const uint32_t strange_methods[] = {2, UINT32_MAX};
+    for (size_t i = 0; i < 2; i++) {
+        job.method = strange_methods[i];
+        EXPECT(CA2_UNSUPPORTED, restyle(&job));
+        SAYS("method");
+    }
+    job.method = CA2_METHOD_STATISTICS;
+    job.target_labels = &map; /* statistics draw no shapes */
+    EXPECT(CA2_INVALID_ARGUMENT, restyle(&job));
+    SAYS("target labels");
+    job.target_labels = NULL;
+    job.method = CA2_METHOD_NETWORK;
+    job.confidence = 2;
+    EXPECT(CA2_UNSUPPORTED, restyle(&job));
+    SAYS("confidence");
+    job.confidence = 0;
+    job.reserved = 1;
+    EXPECT(CA2_UNSUPPORTED, restyle(&job));
+    job.reserved = 0;
     uint64_t needed = 7;
     EXPECT(CA2_UNSUPPORTED, ca2_restyle_plan(model, &content, &map, style, &job, 2, &needed));
     CHECK(needed == 7);
@@ -442,6 +475,42 @@ static void views(void) {
     mask_values[N / 2] = 1.0f;
     EXPECT(CA2_OK, restyle(&options));
     reset();
+
+    /* A confidence map of another size, in colour, of no format, over anything else, or of a method that has none. */
+    static float confidence[N];
+    const ca2_image_view_mut good = {confidence, W, H, CA2_PIXEL_GRAY_F32, 0, 0, 0};
+    ca2_image_view_mut doubt = good;
+    ca2_restyle_options doubting = CA2_RESTYLE_OPTIONS_INIT;
+    doubting.confidence_map = &doubt;
+    doubt.height--;
+    EXPECT(CA2_INVALID_ARGUMENT, restyle(&doubting));
+    SAYS("confidence_map");
+    doubt.height = 0;
+    EXPECT(CA2_INVALID_ARGUMENT, restyle(&doubting));
+    doubt = kept_output;
+    EXPECT(CA2_INVALID_ARGUMENT, restyle(&doubting));
+    SAYS("gray");
+    doubt = good;
+    doubt.format = 0;
+    EXPECT(CA2_UNSUPPORTED, restyle(&doubting));
+    doubt = good;
+    doubt.data = NULL;
+    EXPECT(CA2_INVALID_ARGUMENT, restyle(&doubting));
+    doubt.format = CA2_PIXEL_GRAY_U8;
+    void *const taken[] = {out, pixels, labels, mask_values};
+    mask_values[N / 2] = 1.0f;
+    doubting.mask = &mask;
+    for (size_t i = 0; i < sizeof taken / sizeof *taken; i++) {
+        doubt.data = taken[i];
+        EXPECT(CA2_INVALID_ARGUMENT, restyle(&doubting));
+        SAYS("overlaps");
+    }
+    doubting.mask = NULL;
+    doubt = good;
+    doubting.method = CA2_METHOD_STATISTICS;
+    EXPECT(CA2_INVALID_ARGUMENT, restyle(&doubting));
+    SAYS("confidence_map");
+    for (int i = 0; i < N; i++) CHECK(confidence[i] == 0.0f);
 
     /* Labels beyond the classes, in every form. */
     uint16_t labels16[N];
@@ -602,8 +671,13 @@ static void cancelling(void) {
         ca2_restyle_options options = CA2_RESTYLE_OPTIONS_INIT;
         options.progress = watch_progress;
         options.progress_data = &w;
+        uint8_t doubts[N];
+        memset(doubts, 0xA5, sizeof doubts);
+        const ca2_image_view_mut doubt = {doubts, W, H, CA2_PIXEL_GRAY_U8, 0, 0, 0};
+        options.confidence_map = &doubt;
         EXPECT(CA2_CANCELLED, restyle(&options));
         CHECK(w.stopped && w.calls_after == 0 && !w.fell && untouched());
+        for (int k = 0; k < N; k++) CHECK(doubts[k] == 0xA5);
         EXPECT(CA2_OK, restyle(NULL)); /* all works again */
         CHECK(!untouched());
         reset();
@@ -980,6 +1054,155 @@ static void information(void) {
     reset();
 }
 
+/* How far to trust a result: for each pixel, each class, over all, and in words. */
+static void confidence(void) {
+    ca2_restyle_options options = CA2_RESTYLE_OPTIONS_INIT;
+    ca2_restyle_report report = CA2_RESTYLE_REPORT_INIT;
+    EXPECT(CA2_OK, ca2_restyle(model, &content, &map, style, &options, &output, &report));
+    CHECK(report.confidence == -1.0f && report.class_confidence[0] == -1.0f && report.doubtful == 0);
+    CHECK(report.untouched_pixels == 0 && report.untouched_differing == 0 && report.advice[0] == '\0');
+    static uint8_t plain[N * 3];
+    memcpy(plain, out, sizeof out);
+
+    options.confidence = 1;
+    EXPECT(CA2_OK, ca2_restyle(model, &content, &map, style, &options, &output, &report));
+    CHECK(memcmp(plain, out, sizeof out) == 0); /* it is only told */
+    CHECK(report.confidence >= 0.0f && report.confidence <= 1.0f);
+    for (int i = 0; i < 256; i++)
+        CHECK(i < 3 ? report.class_confidence[i] >= 0.0f && report.class_confidence[i] <= 1.0f
+                    : report.class_confidence[i] == -1.0f);
+    /* The network's weights are noise. */
+    CHECK(report.confidence < 0.4f && report.doubtful == 1 && report.doubtful_count == 0);
+    CHECK(strstr(report.advice, "does not know pictures like this") != NULL);
+
+    /* A map of each form, upside down and with gaps: the same figures. */
+    float figures[N], loose[H * 2 * W + 5];
+    uint16_t wide[N * 2];
+    const ca2_image_view_mut tight = {figures, W, H, CA2_PIXEL_GRAY_F32, CA2_TRANSFER_LINEAR, 0, 0};
+    options.confidence = 0; /* the map asks for it */
+    options.confidence_map = &tight;
+    const float all = report.confidence;
+    EXPECT(CA2_OK, ca2_restyle(model, &content, &map, style, &options, &output, &report));
+    CHECK(report.confidence == all);
+    double sum = 0.0;
+    for (int i = 0; i < N; i++) {
+        sum += figures[i];
+        CHECK(figures[i] >= 0.0f && figures[i] <= 1.0f);
+    }
+    CHECK(fabs(sum / N - all) < 0.1 * all);
+    for (int i = 0; i < H * 2 * W + 5; i++) loose[i] = -7.0f;
+    const int64_t row = 2 * W * (int64_t)sizeof(float);
+    const ca2_image_view_mut flipped = {loose + (H - 1) * 2 * W, W, H, CA2_PIXEL_GRAY_F32, 0, -row, 2 * sizeof(float)};
+    options.confidence_map = &flipped;
+    EXPECT(CA2_OK, ca2_restyle(model, &content, &map, style, &options, &output, NULL));
+    const ca2_image_view_mut alpha = {wide, W, H, CA2_PIXEL_GRAY_ALPHA_U16, 0, 0, 0};
+    options.confidence_map = &alpha;
+    EXPECT(CA2_OK, ca2_restyle(model, &content, &map, style, &options, &output, NULL));
+    for (int y = 0; y < H; y++)
+        for (int x = 0; x < W; x++) {
+            const float *there = loose + (H - 1 - y) * 2 * W + 2 * x;
+            CHECK(there[0] == figures[y * W + x] && there[1] == -7.0f);
+            CHECK(fabs(wide[(y * W + x) * 2] / 65535.0 - figures[y * W + x]) < 1e-4 && wide[(y * W + x) * 2 + 1] == 65535);
+        }
+
+    /* One class alone: all else is compared with the content. Nothing to do: nothing is known. */
+    const ca2_class_strength sea = {2, 1.0f};
+    options.classes = &sea;
+    options.class_count = 1;
+    options.confidence_map = &tight;
+    EXPECT(CA2_OK, ca2_restyle(model, &content, &map, style, &options, &output, &report));
+    CHECK(report.untouched_pixels == N - N / 3 && report.untouched_differing == 0);
+    options.fields = CA2_RESTYLE_STRENGTH;
+    EXPECT(CA2_OK, ca2_restyle(model, &content, &map, style, &options, &output, &report));
+    CHECK(report.untouched_pixels == N && report.confidence == -1.0f && report.window_side == 0);
+    for (int i = 0; i < N; i++) CHECK(figures[i] == 0.0f);
+
+    /* The statistics method has none. */
+    options.fields = 0;
+    options.confidence_map = NULL;
+    options.confidence = 1;
+    options.method = CA2_METHOD_STATISTICS;
+    EXPECT(CA2_OK, ca2_restyle(model, &content, &map, style, &options, &output, &report));
+    CHECK(report.confidence == -1.0f && report.doubtful == 0 && report.window_side > 0);
+
+    /* What a class lacks is said with its name. */
+    static uint8_t land[N];
+    ca2_label_view land_map = map;
+    land_map.data = land;
+    ca2_style *s = NULL;
+    EXPECT(CA2_OK, ca2_style_extract(model, &content, &land_map, NULL, &s));
+    EXPECT(CA2_OK, ca2_restyle(model, &content, &map, s, NULL, &output, &report));
+    CHECK(strstr(report.advice, "as the reference lacks them: land, sea") != NULL);
+    CHECK(strchr(report.advice, '\n') == NULL);
+    ca2_style_release(s);
+    reset();
+}
+
+/* The statistics method needs nothing but the style, also one that was saved, opened and mixed. */
+static void statistics(void) {
+    static uint8_t by_network[N * 3], by_statistics[N * 3];
+    ca2_restyle_options options = CA2_RESTYLE_OPTIONS_INIT;
+    EXPECT(CA2_OK, restyle(&options));
+    memcpy(by_network, out, sizeof out);
+    options.method = CA2_METHOD_STATISTICS;
+    EXPECT(CA2_OK, restyle(&options));
+    memcpy(by_statistics, out, sizeof out);
+    CHECK(memcmp(by_network, by_statistics, sizeof out) != 0);
+    /* The reference is pure green, and so is the result of strength 1, but for what is kept of the content's grain. */
+    long sum[3] = {0, 0, 0};
+    for (int i = 0; i < N * 3; i++) sum[i % 3] += out[i];
+    CHECK(sum[1] > 200 * N && sum[0] < 60 * N && sum[2] < 60 * N);
+
+    /* Nothing but the content is changed where it was not asked for. */
+    const ca2_class_strength sea = {2, 1.0f};
+    options.classes = &sea;
+    options.class_count = 1;
+    ca2_restyle_report report = CA2_RESTYLE_REPORT_INIT;
+    reset();
+    EXPECT(CA2_OK, ca2_restyle(model, &content, &map, style, &options, &output, &report));
+    int kept = 1, changed = 0;
+    for (int i = 0; i < N; i++) {
+        const int same = memcmp(out + i * 3, pixels + i * 3, 3) == 0;
+        kept &= labels[i] == 2 || same;
+        changed |= !same;
+    }
+    CHECK(kept && changed && report.missing_count == 0);
+    options.class_count = 0;
+    options.classes = NULL;
+
+    size_t size = 0;
+    EXPECT(CA2_OK, ca2_style_save_memory(style, NULL, &size));
+    uint8_t *bytes = malloc(size);
+    if (bytes == NULL) abort();
+    EXPECT(CA2_OK, ca2_style_save_memory(style, bytes, &size));
+    ca2_style *opened = NULL, *mixed = NULL;
+    EXPECT(CA2_OK, ca2_style_open_memory(model, bytes, size, &opened));
+    EXPECT(CA2_OK, ca2_restyle(model, &content, &map, opened, &options, &output, NULL));
+    CHECK(memcmp(out, by_statistics, sizeof out) == 0);
+    const ca2_style *both[] = {style, opened};
+    const float first_alone[] = {1.0f, 1.0f, 1.0f, 0.0f, 0.0f, 0.0f};
+    EXPECT(CA2_OK, ca2_style_mix(both, 2, first_alone, &mixed));
+    EXPECT(CA2_OK, ca2_restyle(model, &content, &map, mixed, &options, &output, NULL));
+    CHECK(memcmp(out, by_statistics, sizeof out) == 0);
+    ca2_style_release(mixed);
+    ca2_style_release(opened);
+    free(bytes);
+
+    /* It needs less memory than the network does, and stops like it. */
+    uint64_t without = 0, with = 0;
+    EXPECT(CA2_OK, ca2_restyle_plan(model, &content, &map, style, &options, 0, &without));
+    options.method = CA2_METHOD_NETWORK;
+    EXPECT(CA2_OK, ca2_restyle_plan(model, &content, &map, style, &options, 0, &with));
+    CHECK(without < with);
+    options.method = CA2_METHOD_STATISTICS;
+    reset();
+    struct watch w = watching(0.5f);
+    options.progress = watch_progress;
+    options.progress_data = &w;
+    EXPECT(CA2_CANCELLED, restyle(&options));
+    CHECK(w.stopped && w.calls_after == 0 && untouched());
+}
+
 /* A limit is planned before anything runs: what the plan says is enough, a byte less is not. */
 static void memory(void) {
     uint64_t needed = 0, in_place = 0;
@@ -1013,6 +1236,46 @@ static void memory(void) {
         ca2_model_release(m);
         ca2_context_release(c);
     }
+
+    /* The other calls: what their plans say is enough, a byte less is not, and the answer names the bytes. */
+    float maps_data[2][N];
+    const ca2_image_view_mut maps[3] = {{maps_data[0], W, H, CA2_PIXEL_GRAY_F32, 0, 0, 0},
+                                        {NULL, 0, 0, 0, 0, 0, 0},
+                                        {maps_data[1], W, H, CA2_PIXEL_GRAY_F32, 0, 0, 0}};
+    static uint8_t flipped[N];
+    ca2_label_view target = map;
+    target.data = flipped;
+    ca2_synthesize_options morph = CA2_SYNTHESIZE_OPTIONS_INIT;
+    morph.target_labels = &target;
+    for (int call = 0; call < 3; call++)
+        for (uint64_t less = 0; less <= 1; less++) {
+            needed = 0;
+            if (call == 0) EXPECT(CA2_OK, ca2_style_extract_plan(model, &content, &map, NULL, &needed));
+            if (call == 1) EXPECT(CA2_OK, ca2_synthesize_plan(model, &map, &morph, &output, &needed));
+            if (call == 2) EXPECT(CA2_OK, ca2_attention_plan(model, &map, maps, 3, &needed));
+            CHECK(needed > N);
+            ca2_context_options options = CA2_CONTEXT_OPTIONS_INIT;
+            options.device = CA2_DEVICE_CPU;
+            options.threads = 1;
+            options.memory_limit = needed - less;
+            ca2_context *c = NULL;
+            ca2_model *m = NULL;
+            ca2_style *s = NULL;
+            EXPECT(CA2_OK, ca2_context_create(&options, &c));
+            EXPECT(CA2_OK, ca2_model_open(c, model_path, &m));
+            const ca2_status expected = less == 1 ? CA2_MEMORY_LIMIT : CA2_OK;
+            if (call == 0) EXPECT(expected, ca2_style_extract(m, &content, &map, NULL, &s));
+            if (call == 1) EXPECT(expected, ca2_synthesize(m, &map, style, &morph, &output));
+            if (call == 2) EXPECT(expected, ca2_attention(m, &map, style, NULL, maps, 3));
+            char number[32];
+            snprintf(number, sizeof number, "needs %llu bytes", (unsigned long long)needed);
+            if (less == 1) SAYS(number);
+            if (less == 1) CHECK(untouched());
+            reset();
+            ca2_style_release(s);
+            ca2_model_release(m);
+            ca2_context_release(c);
+        }
     CHECK(untouched());
 }
 
@@ -1059,6 +1322,8 @@ int main(int count, char **arguments) {
         styles(arguments[3], strange);
         synthesis(strange);
         information();
+        confidence();
+        statistics();
         memory();
     }
     ca2_context_release(context);

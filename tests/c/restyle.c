@@ -1,9 +1,9 @@
 /* Restyles a picture: the whole job in C99.
  *
- *   restyle CONTENT.pam LABELS.pam REFERENCE.pam REFERENCE_LABELS.pam OUT.pam [MODEL.safetensors [CLASS ...]]
+ *   restyle [--statistics] CONTENT.pam LABELS.pam REFERENCE.pam REFERENCE_LABELS.pam OUT.pam [MODEL.safetensors [CLASS ...]]
  *
  * Label maps are gray PAM files whose values are class indices. Without a model file ("" is none too) the library's own is
- * used; without classes all are restyled.
+ * used; without classes all are restyled. --statistics moves the colours of classes without the network.
  *
  *   cc -std=c99 restyle.c $(pkg-config --cflags --libs ca2sis) -o restyle */
 #include <ca2sis.h>
@@ -63,8 +63,13 @@ static ca2_label_view labels_of(const pam *image) {
 }
 
 int main(int count, char **arguments) {
+    uint32_t method = CA2_METHOD_NETWORK;
+    if (count > 1 && strcmp(arguments[1], "--statistics") == 0) {
+        method = CA2_METHOD_STATISTICS;
+        arguments++, count--;
+    }
     if (count < 6) {
-        fputs("restyle CONTENT.pam LABELS.pam REFERENCE.pam REFERENCE_LABELS.pam OUT.pam [MODEL [CLASS ...]]\n", stderr);
+        fputs("restyle [--statistics] CONTENT.pam LABELS.pam REFERENCE.pam REFERENCE_LABELS.pam OUT.pam [MODEL [CLASS ...]]\n", stderr);
         return 2;
     }
     int result = 1, last = -1;
@@ -117,18 +122,17 @@ int main(int count, char **arguments) {
     ca2_restyle_options options = CA2_RESTYLE_OPTIONS_INIT;
     options.classes = classes;
     options.class_count = class_count;
+    options.method = method;
+    options.confidence = 1;
     options.progress = show_progress;
     options.progress_data = &last;
     ca2_restyle_report report = CA2_RESTYLE_REPORT_INIT;
     TRY(ca2_restyle(model, &content_view, &labels_view, style, &options, &output_view, &report));
 
-    for (uint32_t i = 0; report.missing_count > 0 && i < 255; i++) {
-        if (report.notes[i] & CA2_NOTE_MISSING) {
-            ca2_class_info info = CA2_CLASS_INFO_INIT;
-            TRY(ca2_model_get_class(model, i, &info));
-            printf("%s keeps its own look: the reference shows none\n", info.name);
-        }
-    }
+    /* What a person should know: classes that the reference lacks, a picture that the network does not know well ... */
+    if (report.advice[0] != '\0') printf("%s\n", report.advice);
+    printf("%llu pixels left alone, %llu of them changed all the same\n", (unsigned long long)report.untouched_pixels,
+           (unsigned long long)report.untouched_differing);
     if (pam_write(arguments[5], &output) != 0) goto done;
     printf("%s\n", arguments[5]);
     result = 0;

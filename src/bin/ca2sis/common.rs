@@ -157,8 +157,12 @@ impl ReferenceArgs {
 impl ReferenceArgs {
     /// The colours of the reference's classes.
     pub fn statistics(&self, model: &Model) -> Result<Statistics> {
+        self.check()?;
+        if let Some(style) = &self.style {
+            return Ok(Style::open(model, style)?.statistics().clone());
+        }
         let (Some(reference), Some(labels)) = (&self.reference, &self.reference_labels) else {
-            return Err(Error::invalid("--method statistics needs --reference and --reference-labels"));
+            unreachable!("checked");
         };
         let picture = Picture::read(reference)?;
         let labels = LabelMap::read(labels, model.classes())?.upright_with(&picture);

@@ -152,11 +152,6 @@ impl JobArgs {
         if self.labels.is_none() {
             return Err(Error::invalid("the content's label map is missing: name it with --labels"));
         }
-        if self.method == How::Statistics && self.reference.paths()[2].is_some() {
-            return Err(Error::invalid(
-                "a style file is of the network's making: name a reference picture for --method statistics",
-            ));
-        }
         if self.method == How::Statistics && self.confidence {
             return Err(Error::invalid("--confidence is of the network's work: statistics have none"));
         }

@@ -1,4 +1,4 @@
-//! `ca2sis synthesize`: the generator's picture of a label map, as it stands.
+//! `ca2sis synthesize`: a picture of a label map.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use ca2sis::Result;
 use ca2sis::image::LabelMap;
 use ca2sis::progress::Progress;
 use ca2sis::record::DigitalSource;
-use ca2sis::restyle::synthesize;
+use ca2sis::synthesis::{Look, Synthesis};
 use clap::ArgMatches;
 
 use crate::common::{
@@ -17,7 +17,8 @@ use crate::settings::Settings;
 
 /// Make a picture of a label map in a reference's style
 ///
-/// The picture's longer side is the model's resolution.
+/// The picture has the label map's size, its edges where the map's are, and each class has the mean colour that it has in the
+/// reference. With --plain it is the network's as it stands, its longer side the model's resolution.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -39,13 +40,16 @@ struct JobArgs {
     labels: PathBuf,
     #[command(flatten)]
     reference: ReferenceArgs,
+    /// The network's picture as it stands
+    #[arg(long)]
+    plain: bool,
     /// Who holds the rights to the reference, and under what terms it is used; kept in the record
     #[arg(long, value_name = "TEXT")]
     rights: Option<String>,
 }
 
 pub fn run(args: Args, matches: &ArgMatches) -> Result<bool> {
-    let Args { job: JobArgs { labels, reference, rights }, model, output, record } = &args;
+    let Args { job: JobArgs { labels, reference, plain, rights }, model, output, record } = &args;
     reference.check()?;
     let inputs: Vec<Option<&Path>> = [Some(labels.as_path())].into_iter().chain(reference.paths()).collect();
     check_output(output, &inputs)?;
@@ -53,7 +57,9 @@ pub fn run(args: Args, matches: &ArgMatches) -> Result<bool> {
     let labels = LabelMap::read(labels, model.classes())?;
     let style = reference.style(&model, &network)?;
     let bar = Bar::new("synthesize");
-    let picture = synthesize(&network, &labels, &style, Progress::new(&|done| bar.at(done)))?.to_picture()?;
+    let picture = Synthesis { labels: &labels, morph: None, look: Look::Style(&style), finish: !plain }
+        .run(&network, Progress::new(&|done| bar.at(done)))?
+        .to_picture()?;
     drop(bar);
     let present = labels.classes_present().into_iter().map(usize::from);
     let missing: Vec<usize> = present.filter(|&class| !style.has(class)).collect();

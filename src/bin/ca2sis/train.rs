@@ -46,6 +46,9 @@ pub struct Args {
     /// Samples a step [default: 2].
     #[arg(long)]
     batch: Option<usize>,
+    /// Side of the pictures that a labeler is trained on [default: the network's resolution].
+    #[arg(long, value_name = "PIXELS")]
+    side: Option<usize>,
     /// Share of samples that are pairs [default: 0.5].
     #[arg(long)]
     pair_share: Option<f64>,
@@ -285,6 +288,9 @@ fn recipe(args: &Args) -> Result<Recipe> {
     put(&mut recipe.hold_out, &args.hold_out);
     put(&mut recipe.steps, &args.steps);
     put(&mut recipe.batch, &args.batch);
+    if args.side.is_some() {
+        recipe.side = args.side;
+    }
     put(&mut recipe.variation.pair_share, &args.pair_share);
     put(&mut recipe.variation.channel_shuffle, &args.channel_shuffle);
     put(&mut recipe.seed, &args.seed);

@@ -37,8 +37,10 @@
 #define CA2_MODEL_INFO_INIT {sizeof(ca2_model_info), NULL, NULL, NULL, 0, 0, 0, 0, 0, 0}
 #define CA2_CLASS_INFO_INIT {sizeof(ca2_class_info), NULL, NULL, 0, {0, 0, 0, 0}}
 #define CA2_EXTRACT_OPTIONS_INIT {sizeof(ca2_extract_options), NULL, NULL}
-#define CA2_RESTYLE_OPTIONS_INIT {sizeof(ca2_restyle_options), 0, NULL, NULL, NULL, 0, 0.0f, 0.0f, 0.0f, 0, NULL, NULL}
-#define CA2_RESTYLE_REPORT_INIT {sizeof(ca2_restyle_report), 0, 0, 0, 0, 0, 0, {0}}
+#define CA2_RESTYLE_OPTIONS_INIT \
+    {sizeof(ca2_restyle_options), 0, NULL, NULL, NULL, 0, 0.0f, 0.0f, 0.0f, 0, 0, 0, NULL, NULL, NULL}
+#define CA2_RESTYLE_REPORT_INIT \
+    {sizeof(ca2_restyle_report), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0f, 0, {0.0f}, {0}, {0}}
 #define CA2_SYNTHESIZE_OPTIONS_INIT {sizeof(ca2_synthesize_options), 0, NULL, 0.0f, 0, NULL, NULL}
 #define CA2_ATTENTION_OPTIONS_INIT {sizeof(ca2_attention_options), 0, 0, NULL, NULL}
 
@@ -222,6 +224,18 @@
 #define CA2_RESTYLE_MORPH 2
 
 /**
+ * `method`: the network, in the looks of the style's codes.
+ */
+#define CA2_METHOD_NETWORK 0
+
+/**
+ * `method`: without the network, each class's mean and covariance of colour moved to the reference's, which every style
+ * carries. Quick, and true to colour where the network does not know the picture; it moves no light and draws no shapes, so
+ * `target_labels` and a `confidence_map` are CA2_INVALID_ARGUMENT, and a confidence that is asked for comes out as -1, unknown.
+ */
+#define CA2_METHOD_STATISTICS 1
+
+/**
  * In `notes`: to be restyled, but the style lacks the class: it kept its own look.
  */
 #define CA2_NOTE_MISSING 1
@@ -235,6 +249,11 @@
  * In `notes`: to be restyled, but with too few pixels for the network to see any: it was left as it is.
  */
 #define CA2_NOTE_UNSEEN 4
+
+/**
+ * In `notes`: with a confidence below 0.4, where the result as a whole has more.
+ */
+#define CA2_NOTE_DOUBTFUL 8
 
 /**
  * A device with the thread that owns it, a memory limit and a log.
@@ -253,7 +272,8 @@ typedef struct ca2_context ca2_context;
 typedef struct ca2_model ca2_model;
 
 /**
- * How each class of a reference picture looks, as a model codes it: one row of floats a class.
+ * How each class of a reference picture looks: as a model codes it, one row of floats a class, and the mean and covariance of
+ * its colours, for CA2_METHOD_STATISTICS.
  *
  * Immutable and atomically counted; used from any thread, with any model of the same fingerprint. It keeps the model that
  * it was made with alive.
@@ -536,6 +556,44 @@ typedef struct ca2_class_strength {
 } ca2_class_strength;
 
 /**
+ * A picture of the caller's that is written: as ca2_image_view.
+ *
+ * It may be exactly the content (the same `data`, size, format and strides), which is then changed in place; it must not
+ * overlap an input in any other way. Pixels must not overlap each other. All bytes from its first to its last pixel must be
+ * the call's own until it returns; those between the pixels are not changed. This struct never grows.
+ */
+typedef struct ca2_image_view_mut {
+    /**
+     * The top left pixel.
+     */
+    void *data;
+    /**
+     * Pixels in a row.
+     */
+    uint32_t width;
+    /**
+     * Rows.
+     */
+    uint32_t height;
+    /**
+     * CA2_PIXEL_*.
+     */
+    uint32_t format;
+    /**
+     * CA2_TRANSFER_*.
+     */
+    uint32_t transfer;
+    /**
+     * Bytes from a pixel to the one below it; 0: tight.
+     */
+    int64_t row_stride;
+    /**
+     * Bytes from a pixel to the one on its right; 0: tight.
+     */
+    int64_t pixel_stride;
+} ca2_image_view_mut;
+
+/**
  * What to restyle, and how. All zero is the default: all classes, whole, without a mask.
  */
 typedef struct ca2_restyle_options {
@@ -578,9 +636,24 @@ typedef struct ca2_restyle_options {
      */
     float morph;
     /**
+     * CA2_METHOD_*: where the change comes from.
+     */
+    uint32_t method;
+    /**
+     * 1 to find out how far the result can be trusted, for the report, at the cost of another pass of the network; 0 not to. The
+     * output is the same either way.
+     */
+    uint32_t confidence;
+    /**
      * Always 0.
      */
     uint32_t reserved;
+    /**
+     * A gray picture of the content's size for the confidence of each pixel, 0 black to 1 white, not a light value whatever its
+     * transfer; 0 outside of the report's window, where the network saw nothing. It must not overlap anything else. NULL for
+     * none; any asks for `confidence` too.
+     */
+    const struct ca2_image_view_mut *confidence_map;
     /**
      * Told how far it is; may be NULL. So that the output stays untouched however late it stops the work, the result is then
      * made beside it, at the cost of as many bytes as its pixels.
@@ -591,44 +664,6 @@ typedef struct ca2_restyle_options {
      */
     void *progress_data;
 } ca2_restyle_options;
-
-/**
- * A picture of the caller's that is written: as ca2_image_view.
- *
- * It may be exactly the content (the same `data`, size, format and strides), which is then changed in place; it must not
- * overlap an input in any other way. Pixels must not overlap each other. All bytes from its first to its last pixel must be
- * the call's own until it returns; those between the pixels are not changed. This struct never grows.
- */
-typedef struct ca2_image_view_mut {
-    /**
-     * The top left pixel.
-     */
-    void *data;
-    /**
-     * Pixels in a row.
-     */
-    uint32_t width;
-    /**
-     * Rows.
-     */
-    uint32_t height;
-    /**
-     * CA2_PIXEL_*.
-     */
-    uint32_t format;
-    /**
-     * CA2_TRANSFER_*.
-     */
-    uint32_t transfer;
-    /**
-     * Bytes from a pixel to the one below it; 0: tight.
-     */
-    int64_t row_stride;
-    /**
-     * Bytes from a pixel to the one on its right; 0: tight.
-     */
-    int64_t pixel_stride;
-} ca2_image_view_mut;
 
 /**
  * What a result does not show by itself.
@@ -651,6 +686,14 @@ typedef struct ca2_restyle_report {
      */
     uint32_t unseen_count;
     /**
+     * How many classes have CA2_NOTE_DOUBTFUL.
+     */
+    uint32_t doubtful_count;
+    /**
+     * 1 when the confidence of the whole is below 0.4: the network does not know pictures like this one well. Else 0.
+     */
+    uint32_t doubtful;
+    /**
      * Side in pixels of the square of the content that the network saw; 0 when there was nothing to do.
      */
     uint32_t window_side;
@@ -663,9 +706,36 @@ typedef struct ca2_restyle_report {
      */
     int64_t window_y;
     /**
+     * The output's pixels outside the mask, or outside the classes to restyle, compared with the content's byte by byte.
+     */
+    uint64_t untouched_pixels;
+    /**
+     * How many of them differ: 0, unless memory was written to from elsewhere meanwhile.
+     */
+    uint64_t untouched_differing;
+    /**
+     * How far the result can be trusted, 0 to 1, the mean over the classes to restyle; -1 when it was not asked for or there is
+     * nothing to go by. A pixel's figure is the share of the network's attention that goes to its class, times how well the
+     * network redraws the class as the content shows it: 1 / (1 + (error / 0.15)^2).
+     */
+    float confidence;
+    /**
+     * Always 0.
+     */
+    uint32_t reserved;
+    /**
+     * The confidence of each class by its index; -1 for one that the network did not see.
+     */
+    float class_confidence[256];
+    /**
      * CA2_NOTE_* of each class by its index, or'ed together; 0 when there is nothing to say.
      */
     uint8_t notes[256];
+    /**
+     * What a person should know before using the result, in English: one sentence a line, UTF-8, ends in a NUL, "..." where it
+     * is cut. Empty when there is nothing to say. It says what the numbers above say, with the names of the classes.
+     */
+    char advice[1024];
 } ca2_restyle_report;
 
 /**
@@ -759,7 +829,7 @@ typedef struct ca2_attention_options {
 #define CA2_DEVICE 5
 
 /**
- * It does not fit in the context's memory_limit; ca2_last_error() and ca2_restyle_plan() say what it needs.
+ * It does not fit in the context's memory_limit; ca2_last_error() and the call's ..._plan() function say what it needs.
  */
 #define CA2_MEMORY_LIMIT 6
 
@@ -1004,11 +1074,30 @@ ca2_status ca2_style_extract(const struct ca2_model *model,
                              struct ca2_style **out);
 
 /**
+ * How many bytes ca2_style_extract() with the same arguments would need at most beyond them and the model, in `*needed`: an
+ * estimate from above. It returns CA2_MEMORY_LIMIT when that is more than the context's memory_limit.
+ *
+ * Pixels are not looked at. Any thread, any time; never blocks. Errors: CA2_INVALID_ARGUMENT, CA2_UNSUPPORTED; `*needed` is
+ * untouched then. Since 0.1.
+ *
+ * # Safety
+ * Pointers are NULL or what their types say.
+ */
+CA2_MUST_USE
+ca2_status ca2_style_extract_plan(const struct ca2_model *model,
+                                  const struct ca2_image_view *reference,
+                                  const struct ca2_label_view *labels,
+                                  const struct ca2_extract_options *options,
+                                  uint64_t *needed);
+
+/**
  * The mean of several styles of models of one fingerprint, each class weighted by itself; gives one reference in `*out`.
  *
  * `styles` points to `style_count` styles, at least 1. `weights` is NULL to weigh all alike, else `style_count` rows of
  * class_count floats, 0 and above: row s, column c is the weight of class c in style s. A style that lacks a class does not
- * count for it; a class that all lack or that has no weight is absent from the mix. The mix keeps the first style's model.
+ * count for it; a class that all lack or that has no weight is absent from the mix. Codes are averaged; the colours, for
+ * CA2_METHOD_STATISTICS, become the Wasserstein barycentre of the styles' normal distributions, which lies between them and is
+ * no more spread than they are. The mix keeps the first style's model.
  * Any thread, any time; never blocks. `*out` is NULL on failure. Errors: CA2_INVALID_ARGUMENT. Since 0.1.
  *
  * # Safety
@@ -1108,13 +1197,14 @@ struct ca2_style *ca2_style_retain(struct ca2_style *style);
 void ca2_style_release(struct ca2_style *style);
 
 /**
- * Restyles a picture: `content`, under its label map `labels`, in the looks of `style`, written to `output`.
+ * Restyles a picture: `content`, under its label map `labels`, in the looks of `style`, written to `output`. `method` in the
+ * options says how: by the network, or by the style's colour statistics alone.
  *
  * `output` has the content's size, format and transfer. Where nothing is to change, and in alpha, its samples are the
  * content's bit for bit; infinite and undefined samples stay too. It may be the content itself, exactly (changed in place, at
  * the cost of as many bytes as its pixels), and must not overlap any input otherwise; its rows must not lie in each other.
- * `options` may be NULL; `report` may be NULL. All memory is borrowed for the call; `output` and `report` are untouched
- * unless it returns CA2_OK. Any thread; blocks until the context's earlier work and this are done.
+ * `options` may be NULL; `report` may be NULL. All memory is borrowed for the call; `output`, `report` and a confidence_map are
+ * untouched unless it returns CA2_OK. Any thread; blocks until the context's earlier work and this are done.
  * Errors: CA2_INVALID_ARGUMENT, also when sizes differ, a label or class is beyond the model's, a strength or mask value is
  * not 0 to 1, or the style is of another model; CA2_UNSUPPORTED; CA2_MEMORY_LIMIT; CA2_DEVICE; CA2_CANCELLED; CA2_BUSY.
  * Since 0.1.
@@ -1172,6 +1262,23 @@ ca2_status ca2_synthesize(const struct ca2_model *model,
                           const struct ca2_image_view_mut *output);
 
 /**
+ * How many bytes ca2_synthesize() with the same arguments would need at most beyond them and the model, in `*needed`: an
+ * estimate from above. It returns CA2_MEMORY_LIMIT when that is more than the context's memory_limit.
+ *
+ * A style makes no difference, so none is asked for; labels and pixels are not looked at. Any thread, any time; never blocks.
+ * Errors: CA2_INVALID_ARGUMENT, CA2_UNSUPPORTED; `*needed` is untouched then. Since 0.1.
+ *
+ * # Safety
+ * Pointers are NULL or what their types say.
+ */
+CA2_MUST_USE
+ca2_status ca2_synthesize_plan(const struct ca2_model *model,
+                               const struct ca2_label_view *labels,
+                               const struct ca2_synthesize_options *options,
+                               const struct ca2_image_view_mut *output,
+                               uint64_t *needed);
+
+/**
  * How much each pixel attends to each class while the network makes the picture of `labels` in `style`: the sigmoid of the
  * cross-attention logits averaged over heads, 0 black to 1 white, not a light value whatever the view's transfer.
  *
@@ -1191,6 +1298,23 @@ ca2_status ca2_attention(const struct ca2_model *model,
                          const struct ca2_attention_options *options,
                          const struct ca2_image_view_mut *maps,
                          size_t map_count);
+
+/**
+ * How many bytes ca2_attention() with the same arguments would need at most beyond them and the model, in `*needed`: an
+ * estimate from above. It returns CA2_MEMORY_LIMIT when that is more than the context's memory_limit.
+ *
+ * A style and the stages make no difference, so neither is asked for; labels and pixels are not looked at. Any thread, any time;
+ * never blocks. Errors: CA2_INVALID_ARGUMENT, CA2_UNSUPPORTED; `*needed` is untouched then. Since 0.1.
+ *
+ * # Safety
+ * Pointers are NULL or what their types say.
+ */
+CA2_MUST_USE
+ca2_status ca2_attention_plan(const struct ca2_model *model,
+                              const struct ca2_label_view *labels,
+                              const struct ca2_image_view_mut *maps,
+                              size_t map_count,
+                              uint64_t *needed);
 
 #ifdef __cplusplus
 }  // extern "C"

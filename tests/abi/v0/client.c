@@ -88,14 +88,22 @@ int main(int count, char **arguments) {
     uint64_t needed = 0;
     CHECK(ca2_restyle_plan(model, &content, &map, opened, &options, 0, &needed) == CA2_OK && needed > 0);
     CHECK(ca2_restyle(model, &content, &map, opened, &options, &output, &report) == CA2_OK);
+    CHECK(report.advice[sizeof report.advice - 1] == '\0' && report.untouched_differing == 0);
+    options.confidence = 1;
+    CHECK(ca2_restyle(model, &content, &map, opened, &options, &output, &report) == CA2_OK && report.confidence >= 0.0f);
+    options.method = CA2_METHOD_STATISTICS;
+    CHECK(ca2_restyle(model, &content, &map, mixed, &options, &output, &report) == CA2_OK);
     ca2_synthesize_options synthesize = CA2_SYNTHESIZE_OPTIONS_INIT;
     synthesize.target_labels = &map;
     synthesize.morph = 0.5f;
     CHECK(ca2_synthesize(model, &map, style, &synthesize, &output) == CA2_OK);
+    CHECK(ca2_synthesize_plan(model, &map, &synthesize, &output, &needed) == CA2_OK);
+    CHECK(ca2_style_extract_plan(model, &content, &map, &extract, &needed) == CA2_OK);
     ca2_attention_options attention = CA2_ATTENTION_OPTIONS_INIT;
     attention.stage = 1;
     const ca2_image_view_mut maps[] = {output, {NULL, 0, 0, 0, 0, 0, 0}, {NULL, 0, 0, 0, 0, 0, 0}};
     CHECK(ca2_attention(model, &map, style, &attention, maps, 3) == CA2_OK);
+    CHECK(ca2_attention_plan(model, &map, maps, 3, &needed) == CA2_OK && needed > 0);
 
     CHECK(ca2_restyle(NULL, NULL, NULL, NULL, NULL, NULL, NULL) == CA2_INVALID_ARGUMENT);
     ca2_context_release(ca2_context_retain(context));
