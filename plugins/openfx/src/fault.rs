@@ -38,7 +38,8 @@ impl Fault {
 
     pub fn status(&self) -> OfxStatus {
         match self {
-            Self::Memory(_) | Self::Host(kOfxStatErrMemory) => kOfxStatErrMemory,
+            Self::Memory(_) => kOfxStatErrMemory,
+            Self::Host(status) if *status == kOfxStatErrMemory => kOfxStatErrMemory,
             Self::Format(_) => kOfxStatErrImageFormat,
             // An unfinished picture must not pass as a finished one.
             Self::Failed(_) | Self::Host(_) | Self::Aborted => kOfxStatFailed,

@@ -36,7 +36,7 @@ impl<'h> Inputs<'h> {
     pub fn fetch(effect: &Effect<'h>, settings: &Settings, time: f64) -> Result<Self> {
         let clip = effect.clip(kOfxImageEffectSimpleSourceClipName).map_err(Fault::Host)?;
         let image = clip.image(time).map_err(|status| match status {
-            kOfxStatErrMemory => Fault::Host(status),
+            status if status == kOfxStatErrMemory => Fault::Host(status),
             _ => Fault::failed(format!("the host has no picture of the Source at frame {time}")),
         })?;
         let source = Frame::new(image, "Source")?;

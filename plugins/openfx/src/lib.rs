@@ -117,6 +117,7 @@ fn act(
         settings::changed(&effect, &inward)
     } else if action == kOfxActionPurgeCaches {
         shared::purge();
+        time::purge();
         kOfxStatOK
     } else if action == kOfxImageEffectActionRender {
         render::render(&effect, &inward)

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use ca2sis::device::Choice;
 use ca2sis::model::{Class, Model};
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::host::{Effect, Props, forever};
 use crate::ofx::*;
-use crate::shared;
+use crate::{shared, time};
 
 /// Classes that have a strength of their own among the parameters: all of most models. Those beyond have the overall one.
 pub const SLOTS: usize = 64;
@@ -69,7 +70,7 @@ pub const PARAMETERS: [Spec; 23] = [
     spec(c"coupling", c"Coupling", 0, Kind::Number(0.0, 0.0, 1.0),
         c"How far light and cast colours of the new look come through in classes that are not restyled. Above 0, without a mask, the whole picture may change."),
     spec(c"method", c"Method", 0, Kind::Choice(&METHODS, 0),
-        c"Network: the model draws the look. Statistics: each class takes the mean and spread of its colours from the reference; no network is run."),
+        c"Network: the model draws the look. Statistics: each class takes the mean and spread of its colours from the reference, without the network."),
     spec(c"labels", c"Labels from", 0, Kind::Choice(&LABELS, 0),
         c"Given: the Labels input, or the label file; where there is neither, the model's labeler. Automatic: always the model's labeler. It needs a model that has one."),
     spec(c"labelsFile", c"Label file", 0, Kind::File,
@@ -79,7 +80,7 @@ pub const PARAMETERS: [Spec; 23] = [
     spec(c"referenceLabelsFile", c"Reference label file", 0, Kind::File,
         c"Label map of the reference, used when no Reference Labels input is connected. Without one the model's labeler labels the reference."),
     spec(c"styleFile", c"Style file", 0, Kind::File,
-        c"A style saved by ca2sis for this model, in place of a reference. Used by the method Network when no reference is given."),
+        c"A style saved by ca2sis for this model, used when no reference is given."),
     spec(c"maskFile", c"Mask file", 0, Kind::File,
         c"Gray picture: white may change, black may not. Used when no Mask input is connected. #### or %04d stands for the frame."),
     spec(c"targetLabelsFile", c"Target label file", 0, Kind::File,
@@ -143,11 +144,13 @@ pub fn changed(effect: &Effect, args: &Props) -> OfxStatus {
     let kind = args.string(kOfxPropType, 0).unwrap_or_default();
     let name = args.string(kOfxPropName, 0).unwrap_or_default();
     if kind.as_bytes() == kOfxTypeClip.to_bytes() {
+        time::forget(effect.handle);
         return kOfxStatOK;
     }
     match name.as_str() {
         "reload" => {
             shared::purge();
+            time::forget(effect.handle);
             // Hosts keep what they rendered by the values of parameters.
             let count = effect.int_at(c"reloads", 0.0).unwrap_or(0);
             let _ = effect.set_int(c"reloads", count.wrapping_add(1));
@@ -239,6 +242,19 @@ impl Settings {
             reloads: whole(c"reloads", 0),
             classes: (0..SLOTS).map(|i| number(class_name(i), 1.0)).collect(),
         }
+    }
+
+    /// What a frame's colour change depends on, but for its pictures and the look.
+    pub fn hash_change(&self, hasher: &mut Xxh3) {
+        let Self { strength, coupling, morph, automatic, linear, reloads, classes, .. } = self;
+        let values = format!("{strength} {coupling} {morph} {automatic} {linear} {reloads} {classes:?}");
+        hasher.update(values.as_bytes());
+    }
+
+    /// With another time's strengths.
+    pub fn with_strengths_of(self, other: &Self) -> Self {
+        let Self { strength, coupling, morph, ref classes, .. } = *other;
+        Self { strength, coupling, morph, classes: classes.clone(), ..self }
     }
 
     /// Whether the result is the source whatever else is set.

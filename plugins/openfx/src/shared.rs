@@ -211,7 +211,13 @@ pub fn wanted(
             };
             take(picture.view(), map, settings, loaded, watch)?
         }
-        Source::Style(path) => Look::Style(Arc::new(Style::open(loaded.model(), &path)?)),
+        Source::Style(path) => {
+            let style = Style::open(loaded.model(), &path)?;
+            match settings.statistics {
+                true => Look::Statistics(Arc::new(style.statistics().clone())),
+                false => Look::Style(Arc::new(style)),
+            }
+        }
         Source::None if !settings.statistics && loaded.model().metadata().network.mapping.is_some() => {
             let seed = settings.seed;
             Look::Style(Arc::new(loaded.run(
@@ -252,7 +258,7 @@ impl<'h> Source<'h> {
         }
         Ok(match (&settings.reference_file, &settings.style_file) {
             (Some(path), _) => Self::File(path.clone()),
-            (None, Some(path)) if !settings.statistics => Self::Style(path.clone()),
+            (None, Some(path)) => Self::Style(path.clone()),
             _ => Self::None,
         })
     }
