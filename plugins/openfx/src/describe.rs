@@ -135,8 +135,10 @@ fn parameters(effect: &Effect) -> Result<()> {
     for ((name, label), children) in PAGES.into_iter().zip(children) {
         let props = effect.define_parameter(kOfxParamTypePage, name)?;
         maybe(props.set_string(kOfxPropLabel, 0, label));
-        for (i, child) in children.into_iter().enumerate() {
-            maybe(props.set_string(kOfxParamPropPageChild, i, forever(&child.to_string_lossy())));
+        let mut placed = 0;
+        for child in children {
+            let child = forever(&child.to_string_lossy());
+            placed += usize::from(props.set_string(kOfxParamPropPageChild, placed, child).is_ok());
         }
     }
     Ok(())

@@ -172,13 +172,14 @@ impl<'h> Frame<'h> {
 
     /// For each column, and each row from above, those of a file of `width` x `height` that is laid over all that the clip has.
     pub fn places_in_file(&self, width: usize, height: usize) -> (Vec<usize>, Vec<usize>) {
-        let at = |axis: usize, i: i64, size: usize| {
-            let (low, high) = (self.region[axis], self.region[axis + 2]);
-            let part = (i - low) as f64 + 0.5;
-            ((part * size as f64 / (high - low) as f64).floor().max(0.0) as usize).min(size - 1)
+        let at = |i: i64, length: i64, size: usize| {
+            let part = (i as f64 + 0.5) * size as f64 / length as f64;
+            (part.floor().max(0.0) as usize).min(size - 1)
         };
-        let columns = (self.bounds[0]..self.bounds[2]).map(|x| at(0, x, width));
-        let rows = (self.bounds[1]..self.bounds[3]).rev().map(|y| height - 1 - at(1, y, height));
+        let [left, bottom, right, top] = self.region;
+        let columns = (self.bounds[0]..self.bounds[2]).map(|x| at(x - left, right - left, width));
+        // Counted from above, as the file's are.
+        let rows = (self.bounds[1]..self.bounds[3]).rev().map(|y| at(top - 1 - y, top - bottom, height));
         (columns.collect(), rows.collect())
     }
 

@@ -7,7 +7,6 @@ mod fault;
 mod frame;
 mod host;
 mod inputs;
-pub mod ofx;
 mod render;
 mod settings;
 mod shared;
@@ -18,7 +17,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null;
 use std::sync::{Mutex, MutexGuard};
 
+use ca2sis_openfx_bindings as ofx;
 use ofx::*;
+
+#[doc(hidden)]
+pub use shared::LOOKS_TAKEN;
 
 /// Identifies the plug-in to hosts, which keep it in their documents: it never changes.
 pub const IDENTIFIER: &CStr = c"org.ca2sis.Restyle";
