@@ -111,13 +111,19 @@ pub fn region_of_definition(effect: &Effect, args: &Props, reply: &Props) -> Ofx
     let region = || {
         let time = args.double(kOfxPropTime, 0)?;
         let region = effect.clip(kOfxImageEffectSimpleSourceClipName)?.region(time)?;
-        for (i, side) in [region.x1, region.y1, region.x2, region.y2].into_iter().enumerate() {
-            reply.set_double(kOfxImageEffectPropRegionOfDefinition, i, side)?;
-        }
-        Ok(())
+        doubles(reply, kOfxImageEffectPropRegionOfDefinition, [region.x1, region.y1, region.x2, region.y2])
     };
     let replied: crate::host::Result<()> = region();
     if replied.is_ok() { kOfxStatOK } else { kOfxStatReplyDefault }
+}
+
+/// Sets a property of several numbers, up to the first that is refused.
+fn doubles(
+    reply: &Props,
+    name: &std::ffi::CStr,
+    values: impl IntoIterator<Item = f64>,
+) -> crate::host::Result<()> {
+    values.into_iter().enumerate().try_for_each(|(i, value)| reply.set_double(name, i, value))
 }
 
 /// Every clip of the instance's context, with the time at which it is read.
@@ -139,10 +145,8 @@ pub fn regions_of_interest(effect: &Effect, args: &Props, reply: &Props) -> OfxS
     for (name, time) in clips(effect, &settings, time) {
         let Ok(region) = effect.clip(name).and_then(|clip| clip.region(time)) else { continue };
         let property = forever(&format!("{ROI_OF}{}", name.to_string_lossy()));
-        for (i, side) in [region.x1, region.y1, region.x2, region.y2].into_iter().enumerate() {
-            // A host that does not ask gives the whole clip as it is.
-            let _ = reply.set_double(property, i, side);
-        }
+        // A host that does not ask gives the whole clip as it is.
+        let _ = doubles(reply, property, [region.x1, region.y1, region.x2, region.y2]);
     }
     kOfxStatOK
 }
@@ -164,9 +168,7 @@ pub fn frames_needed(effect: &Effect, args: &Props, reply: &Props) -> OfxStatus 
             }
         }
         let property = forever(&format!("{FRAMES_OF}{}", name.to_string_lossy()));
-        for (i, side) in ranges.into_iter().flat_map(|(first, last)| [first, last]).enumerate() {
-            let _ = reply.set_double(property, i, side);
-        }
+        let _ = doubles(reply, property, ranges.into_iter().flat_map(|(first, last)| [first, last]));
     }
     kOfxStatOK
 }

@@ -4,6 +4,8 @@
 //!
 //! Handles are numbers, never looked behind. Tests that use it run one after another: take [`Host::new`] first.
 
+#![allow(dead_code)] // Each test program uses a part of it.
+
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::mem::transmute;
@@ -1243,6 +1245,5 @@ pub fn progress() -> (Vec<f64>, usize) {
     (s.progress.clone(), s.abort_calls)
 }
 
-/// For actions without a handle.
-#[allow(dead_code)]
-pub const NOTHING: *mut c_void = null_mut();
+
+
