@@ -320,7 +320,7 @@ impl LoadedModel {
         // At the finest level its inputs, unfolded for a convolution, and outputs; every level's outputs, kept for the way up.
         let finest = labeler.widths.iter().take(2).sum::<usize>() * 12;
         let kept = labeler.widths.iter().sum::<usize>() * 2;
-        let tensors = seen * 4 * (finest + kept + 5 * classes + 12) as u64;
+        let tensors = seen * 4 * (finest + kept + 8 * classes + 18) as u64;
         // Smaller pictures, two maps; rows of colours for each thread.
         let pixels = 4 * (width * height) as u64;
         let rows = (self.context().threads() * width * 40 * 12) as u64;

@@ -20,7 +20,7 @@ pub struct Style {
     present: Vec<bool>,
     /// See [`Style::residual`].
     residuals: Vec<[f32; 3]>,
-    /// Of no class in the styles that [`of_window`](Self::of_window) makes.
+    /// Of no class in the styles that [`of_window`](Self::of_window) and [`from_noise`](Self::from_noise) make.
     statistics: Statistics,
 }
 
@@ -51,6 +51,18 @@ impl Style {
         let window = Window::whole(picture.width(), picture.height());
         let (style, _) = Self::of_window(network, &picture, labels, &window, progress)?;
         Ok(Self { statistics: Statistics::extract(picture, labels, network.config().classes)?, ..style })
+    }
+
+    /// A look without a reference: the noise mapping's, from normal values drawn with `seed`. It has every class, for the network
+    /// alone: there are no statistics. The same seed gives the same look.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when the model has no noise mapping; [`Error::Tensor`] when the device fails.
+    pub fn from_noise(network: &Network, seed: u64) -> Result<Self> {
+        let codes = crate::synthesis::noise_codes(network, seed)?.squeeze(0)?;
+        let classes = network.config().classes;
+        let statistics = Statistics::of_moments(vec![None; classes]);
+        Ok(Self { codes, present: vec![true; classes], residuals: vec![[0.0; 3]; classes], statistics })
     }
 
     /// Bytes that [`extract`](Self::extract) allocates at most for a picture of this size on so many threads, beside it, its labels

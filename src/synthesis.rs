@@ -117,9 +117,9 @@ impl Synthesis<'_> {
 }
 
 /// Styles of every class from a seed, `(1, classes, style width)`.
-fn noise_codes(network: &Network, seed: u64) -> Result<Tensor> {
+pub(crate) fn noise_codes(network: &Network, seed: u64) -> Result<Tensor> {
     let Some(mapping) = network.config().mapping else {
-        return Err(Error::unsupported("this model has no noise mapping: synthesise in a style"));
+        return Err(Error::unsupported("this model has no noise mapping: give a style"));
     };
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     // Box-Muller; 1 - u is never 0.

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use image::ImageFormat;
+use rayon::prelude::*;
 
 use super::file::{self, MAX_BYTES, check_size};
 use super::metadata::{Metadata, turn};
-use super::{Picture, Samples};
+use super::{Picture, Samples, Transfer, View};
 use crate::model::Class;
 use crate::{Error, Result};
 
@@ -66,6 +67,60 @@ impl LabelMap {
     ) -> Result<Self> {
         let indices = color_indices(colors, classes).map_err(Error::invalid)?;
         Self::new(width, height, check_indices(indices, classes).map_err(Error::invalid)?)
+    }
+
+    /// A label map as a compositor hands it over: a picture in the classes' colours, each pixel of the class with the nearest
+    /// one, so that filtered edges do no harm. Its values may be the colours as painted, or as light, where a program has
+    /// taken them for a picture's: it is read in the way that is nearer to the classes' colours on the whole. Its transfer
+    /// means nothing.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when most of its pixels are more than [`COLOR_LIMIT`] off in both ways.
+    pub fn from_nearest_colors(picture: &View, classes: &[Class]) -> Result<Self> {
+        let (width, height) = (picture.width(), picture.height());
+        let read = |transfer: Transfer| {
+            let rows = (0..height).into_par_iter().map_init(
+                || vec![0.0; width * 3],
+                |row, y| {
+                    picture.with_transfer(transfer).rgb_row(y, row);
+                    let (mut indices, mut strange) = (Vec::with_capacity(width), 0);
+                    // Neighbours are mostly alike.
+                    let mut last: Option<([u8; 3], u8, bool)> = None;
+                    for pixel in row.chunks_exact(3) {
+                        let color = [0, 1, 2].map(|c| (pixel[c] * 255.0).round() as u8);
+                        let (_, class, far) =
+                            last.filter(|(known, ..)| *known == color).unwrap_or_else(|| {
+                                let (class, distance) = nearest(color, classes)
+                                    .map_or((0, 255), |(class, d)| (class.index as u8, d));
+                                (color, class, distance > COLOR_LIMIT)
+                            });
+                        last = Some((color, class, far));
+                        indices.push(class);
+                        strange += usize::from(far);
+                    }
+                    (indices, strange)
+                },
+            );
+            let rows: Vec<(Vec<u8>, usize)> = rows.collect();
+            let strange: usize = rows.iter().map(|(_, strange)| strange).sum();
+            (rows, strange)
+        };
+        let (mut rows, mut strange) = read(Transfer::Srgb);
+        if strange > 0 {
+            let (as_light, more) = read(Transfer::Linear);
+            if more < strange {
+                (rows, strange) = (as_light, more);
+            }
+        }
+        if 2 * strange > width * height {
+            return Err(Error::invalid(format!(
+                "{strange} of {} pixels are within {COLOR_LIMIT} of no class's colour, neither as painted nor as light: this is \
+                 no label map in the model's colours, which are {}",
+                width * height,
+                classes.iter().map(|c| format!("{} {}", hex(c.color), c.name)).collect::<Vec<_>>().join(", ")
+            )));
+        }
+        Self::new(width, height, rows.into_iter().flat_map(|(row, _)| row).collect())
     }
 
     /// Reads a label map of a model's classes.

@@ -10,7 +10,7 @@ use super::grid::Grid;
 use super::regions::Regions;
 use super::shape::Shape;
 use super::window::{Bounds, Window};
-use crate::image::{LabelMap, View, ViewMut};
+use crate::image::{LabelMap, RgbImage, View, ViewMut};
 use crate::progress::Progress;
 use crate::{Error, Result};
 
@@ -70,6 +70,8 @@ pub(super) struct Change<'a> {
     /// The grid of each region; none for one that stays as it is.
     pub grids: Vec<Option<Grid>>,
     pub shape: Option<Shape>,
+    /// What the new shapes are made of: for other frames' sake.
+    pub drawn: Option<RgbImage>,
     pub coverage: Coverage<'a>,
 }
 

@@ -187,6 +187,80 @@ impl Grid {
         lattice.refined(&coarse)
     }
 
+    /// The mean of several changes, each with its weight, its grid (none changes nothing), and where this picture lies on the
+    /// grid's: column x at `ax + bx x`, row y at `ay + by y`. None when nothing is changed. One alone is taken over as it is; the
+    /// vertices of a mean lie as the first grid's do.
+    pub fn mean(parts: &[(f64, Option<&Self>, [f64; 4])]) -> Option<Self> {
+        let parts: Vec<_> = parts.iter().filter(|(weight, ..)| *weight > 0.0).collect();
+        let total: f64 = parts.iter().map(|(weight, ..)| weight).sum();
+        let (first, [ax, bx, ay, by]) = parts.iter().find_map(|(_, grid, place)| Some(((*grid)?, *place)))?;
+        let origin = [(first.origin[0] - ax) / bx, (first.origin[1] - ay) / by];
+        let density = [first.density[0] * bx, first.density[1] * by];
+        let mut mean = Self { origin, density, ..first.clone() };
+        if parts.len() > 1 {
+            mean.span(parts.iter().filter_map(|(_, grid, _)| *grid));
+            let [nx, ny, nz] = mean.size;
+            mean.values = vec![0.0; nx * ny * nz * COEFFICIENTS];
+            for (i, out) in mean.values.chunks_exact_mut(COEFFICIENTS).enumerate() {
+                let [x, y, z] = [i / nz % nx, i / nz / nx, i % nz];
+                let along = |axis: usize, k: usize| {
+                    let step = if density[axis] > 0.0 { k as f64 / density[axis] } else { 0.0 };
+                    origin[axis] + step
+                };
+                let (x, y) = (along(0, x), along(1, y));
+                let luma = mean.level.0 + if mean.level.1 > 0.0 { z as f32 / mean.level.1 } else { 0.0 };
+                let mut sum = [0.0f64; COEFFICIENTS];
+                for (weight, grid, [ax, bx, ay, by]) in &parts {
+                    let Some(grid) = grid else { continue };
+                    let values = grid.at(ax + bx * x, ay + by * y, luma);
+                    sum.iter_mut().zip(values).for_each(|(sum, v)| *sum += weight * f64::from(v));
+                }
+                out.iter_mut().zip(sum).for_each(|(out, sum)| *out = (sum / total) as f32);
+            }
+        }
+        (!mean.is_zero()).then_some(mean)
+    }
+
+    /// Gives this grid levels that span those of all `grids`, and twice as many of them, so that none's are smoothed away.
+    fn span<'a>(&mut self, grids: impl Iterator<Item = &'a Self>) {
+        let spans = grids
+            .filter(|g| g.size[2] > 1)
+            .map(|g| (g.level.0, g.level.0 + (g.size[2] - 1) as f32 / g.level.1));
+        if let Some((low, high)) = spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) {
+            self.size[2] = 2 * LEVELS - 1;
+            self.level = (low, (self.size[2] - 1) as f32 / (high - low));
+        }
+    }
+
+    /// The transform at a place of the network's picture, for a luminance.
+    fn at(&self, x: f64, y: f64, luma: f32) -> [f32; COEFFICIENTS] {
+        let place = |v: f64, n: usize| {
+            let v = v.clamp(0.0, (n - 1) as f64);
+            let low = (v as usize).min(n.saturating_sub(2));
+            [(low, 1.0 - (v - low as f64)), ((low + 1).min(n - 1), v - low as f64)]
+        };
+        let along =
+            |axis: usize, v: f64| place((v - self.origin[axis]) * self.density[axis], self.size[axis]);
+        let (xs, ys) = (along(0, x), along(1, y));
+        let zs = place(f64::from((luma - self.level.0) * self.level.1), self.size[2]);
+        let mut sum = [0.0f32; COEFFICIENTS];
+        for (y, wy) in ys {
+            for (x, wx) in xs {
+                for (z, wz) in zs {
+                    let at = ((y * self.size[0] + x) * self.size[2] + z) * COEFFICIENTS;
+                    let weight = (wx * wy * wz) as f32;
+                    sum.iter_mut().zip(&self.values[at..]).for_each(|(sum, v)| *sum += weight * v);
+                }
+            }
+        }
+        sum
+    }
+
+    /// Bytes that it holds, about.
+    pub fn bytes(&self) -> usize {
+        self.values.len() * size_of::<f32>()
+    }
+
     pub fn is_zero(&self) -> bool {
         self.values.iter().all(|&v| v == 0.0)
     }
@@ -501,6 +575,36 @@ mod tests {
         let whole = matrix::add_scaled(&affine.linear, 1.0, &IDENTITY);
         let (squares, _) = matrix::eigen(&matrix::product(&matrix::transpose(&whole), &whole));
         assert!(squares.iter().all(|s| s.sqrt() <= GAINS.1 + 1e-9), "{squares:?}");
+    }
+
+    #[test]
+    fn a_mean_of_grids_does_the_mean_of_what_they_do() {
+        let darker =
+            samples(|_, _| [0.0; 3]).into_iter().map(|s| Sample { rgb: s.rgb.map(|v| v * 0.5), ..s });
+        let darker: Vec<Sample> = darker.map(|s| Sample { delta: s.rgb.map(|v| -0.4 * v), ..s }).collect();
+        let a = Grid::fit(&samples(|at, rgb| [0.3 - 0.4 * rgb[0], 0.1 * at[0] / 96.0, 0.0]));
+        let b = Grid::fit(&darker);
+        // The second picture lies half as large on this one, and 10 to the right.
+        let place = [-5.0, 0.5, 3.0, 1.0];
+        let mean = Grid::mean(&[(3.0, Some(&a), [0.0, 1.0, 0.0, 1.0]), (1.0, Some(&b), place)]).unwrap();
+        for (at, rgb) in
+            [([20.0, 20.0], [0.3, 0.35, 0.45]), ([70.0, 50.0], [0.6, 0.6, 0.4]), ([40.0, 5.0], [0.2; 3])]
+        {
+            let (da, db) = (delta(&a, at, rgb), delta(&b, [0.5 * at[0] - 5.0, 3.0 + at[1]], rgb));
+            for (c, got) in delta(&mean, at, rgb).into_iter().enumerate() {
+                // Between vertices and levels of either the other is interpolated anew.
+                assert!((got - (0.75 * da[c] + 0.25 * db[c])).abs() < 2e-3, "{got}, {} and {}", da[c], db[c]);
+            }
+        }
+        let alone = Grid::mean(&[(2.0, Some(&a), [0.0, 1.0, 0.0, 1.0]), (0.0, Some(&b), place)]).unwrap();
+        assert_eq!(alone.values, a.values);
+        let half = Grid::mean(&[(1.0, Some(&a), [0.0, 1.0, 0.0, 1.0]), (1.0, None, place)]).unwrap();
+        for (half, whole) in
+            delta(&half, [33.0, 21.0], [0.4; 3]).into_iter().zip(delta(&a, [33.0, 21.0], [0.4; 3]))
+        {
+            assert!((half - 0.5 * whole).abs() < 1e-3, "{half} is not half of {whole}");
+        }
+        assert!(Grid::mean(&[(1.0, None, place)]).is_none());
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod confidence;
 mod grid;
 mod matrix;
 mod regions;
+mod sequence;
 pub(crate) mod shape;
 mod statistics;
 mod window;
@@ -27,6 +28,7 @@ use composite::{Change, Coverage, check_forms};
 pub use confidence::Confidence;
 use grid::{Grid, Sample};
 use regions::Regions;
+pub use sequence::{ColorChange, restyle_by};
 use shape::Shape;
 pub(crate) use statistics::Moments;
 pub use statistics::Statistics;
@@ -423,25 +425,33 @@ fn strengths(job: &Job, classes: usize) -> Result<Vec<f32>> {
     Ok(strengths)
 }
 
+/// Where the result may differ from the content, and what holds all of that; nothing at strength 0.
+fn coverage<'a>(job: &Job<'a>, strengths: &[f32]) -> (Coverage<'a>, Option<Bounds>) {
+    let Job { labels, mask, options, .. } = *job;
+    // At morph 0 the layout is the content's.
+    let target = job.target_labels.filter(|t| options.morph > 0.0 && *t != labels).unwrap_or(labels);
+    if options.strength == 0.0 {
+        return (Coverage { mask: None, asked: vec![false; strengths.len()], labels, target }, None);
+    }
+    let everywhere = options.coupling > 0.0 && strengths.iter().any(|&s| s > 0.0);
+    let asked = strengths.iter().map(|&s| s > 0.0 || everywhere).collect();
+    let coverage = Coverage { mask, asked, labels, target };
+    let bounds = coverage.bounds();
+    (coverage, bounds)
+}
+
 /// All that is to be changed, and where.
 fn prepare<'a>(
     job: &Job<'a>,
     strengths: &[f32],
     progress: Progress,
 ) -> Result<(Change<'a>, Option<Bounds>, Report)> {
-    let Job { content, labels, mask, options, .. } = *job;
+    let Job { content, labels, .. } = *job;
     let (width, height) = (content.width(), content.height());
-    // At morph 0 the layout is the content's.
-    let target = job.target_labels.filter(|t| options.morph > 0.0 && *t != labels).unwrap_or(labels);
-    let (in_labels, in_target) = (labels.counts(), target.counts());
+    let (coverage, bounds) = coverage(job, strengths);
+    let (in_labels, in_target) = (labels.counts(), coverage.target.counts());
     let mut report = Report::default();
     report.absent.extend(job.classes.iter().map(|&(c, _)| c).filter(|&c| in_labels[c] + in_target[c] == 0));
-
-    let still = options.strength == 0.0;
-    let everywhere = options.coupling > 0.0 && strengths.iter().any(|&s| s > 0.0);
-    let asked = strengths.iter().map(|&s| s > 0.0 || everywhere).collect();
-    let coverage = Coverage { mask, asked, labels, target };
-    let bounds = if still { None } else { coverage.bounds() };
     let whole = Window::whole(width, height);
     let mut change = Change {
         window: whole,
@@ -449,15 +459,10 @@ fn prepare<'a>(
         regions: Regions::whole(strengths.len()),
         grids: vec![None; strengths.len()],
         shape: None,
+        drawn: None,
         coverage,
     };
-    let Some(bounds) = bounds else {
-        if still {
-            change.coverage.mask = None;
-            change.coverage.asked.fill(false);
-        }
-        return Ok((change, None, report));
-    };
+    let Some(bounds) = bounds else { return Ok((change, None, report)) };
     match job.method {
         Method::Statistics(statistics) => {
             let side = statistics::SIDE;
@@ -585,6 +590,7 @@ fn through_network(
             wanted.correct(&mut after, &small_target);
         }
         change.shape = Some(join(job, change, &after, morph));
+        change.drawn = Some(after);
     }
     Ok(())
 }

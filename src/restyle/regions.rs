@@ -70,6 +70,11 @@ impl Regions {
         found
     }
 
+    /// Bytes that they hold, about.
+    pub fn bytes(&self) -> usize {
+        self.nearest.iter().flatten().map(|map| map.len() * 2).sum()
+    }
+
     /// The class of each region.
     pub fn classes(&self) -> &[usize] {
         &self.classes

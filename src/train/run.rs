@@ -162,7 +162,7 @@ pub fn run(
         };
         let done = trainer.steps_done();
         report(Event::Step { done, steps, losses: &losses });
-        let due = |every: usize| done % every == 0 || done == steps;
+        let due = |every: usize| done.is_multiple_of(every) || done == steps;
         if due(options.log_every) {
             let speed = (done - logged) as f64 / logged_at.elapsed().as_secs_f64();
             (logged_at, logged) = (Instant::now(), done);
