@@ -607,6 +607,8 @@ class Dialog:
         self.say("")
         settings = self.settings()
         work = job.Job(self.image, self.layer, settings, self.library, self.model, self.style)
+        # Read again when they are needed again: a large picture's maps are large.
+        self.labels = self.target = None
         work.gather()
         loop = GLib.MainLoop()
         state = {"done": 0.0, "error": None}

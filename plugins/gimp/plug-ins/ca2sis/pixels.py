@@ -19,6 +19,9 @@ CODES = {"R'G'B'A float": library.RGBA_F32, "RGBA float": library.RGBA_F32,
 
 NO_ABYSS = Gegl.AbyssPolicy.NONE
 
+# Each tile is read once: to keep many is to hold a large layer twice.
+Gegl.config().set_property("tile-cache-size", 32 << 20)
+
 
 class Rectangle(ctypes.Structure):
     _fields_ = [("x", ctypes.c_int), ("y", ctypes.c_int), ("width", ctypes.c_int), ("height", ctypes.c_int)]
