@@ -168,14 +168,13 @@ class Library:
             self._library = ctypes.CDLL(path)
         except OSError as error:
             raise Trouble(_("The ca2sis library cannot be loaded: {}.").format(error) + " " + again) from None
-        missing = [name for name in FUNCTIONS if not hasattr(self._library, name)]
-        found = None
-        if "ca2_abi_version" not in missing:
-            found = self._library.ca2_abi_version()
-        if found != ABI_VERSION or missing:
+        found = self._library.ca2_abi_version() if hasattr(self._library, "ca2_abi_version") else _("unknown")
+        if found != ABI_VERSION:
             raise Trouble(_("{} is of another version than this plug-in: it has interface {}, the plug-in needs {}.").format(
-                path, _("unknown") if found is None else found if found != ABI_VERSION else _("of an older day"),
-                ABI_VERSION) + " " + again)
+                path, found, ABI_VERSION) + " " + again)
+        missing = [name for name in FUNCTIONS if not hasattr(self._library, name)]
+        if missing:
+            raise Trouble(_("{} is of another version than this plug-in: it lacks {}.").format(path, missing[0]) + " " + again)
         for name, (result, arguments) in (FUNCTIONS | OPTIONAL).items():
             function = getattr(self._library, name, None)
             if function:
