@@ -164,6 +164,16 @@ def a_layer_elsewhere_on_the_canvas_is_found_with_its_selection_and_labels():
 
 
 @test
+def a_label_map_of_the_layers_size_in_an_image_of_its_own_fits_wherever_the_layer_is():
+    scene = Scene(at=(11, 7), canvas=(120, 80))
+    own = Gimp.Image.new(*SIZE, Gimp.ImageBaseType.RGB)
+    new = scene.restyled(labels=label_layer(own))
+    scene.same(new, scene.direct(scene.floats(), LABELS, *SIZE, STYLE), "pixels")
+    own.delete()
+    scene.delete()
+
+
+@test
 def a_layer_in_a_group_gets_its_result_beside_it_and_a_group_is_a_photograph_too():
     scene = Scene()
     group = Gimp.GroupLayer.new(scene.image, "group")
@@ -392,6 +402,18 @@ def a_group_is_refused_in_place():
 
 
 @test
+def a_text_layer_is_refused_in_place_and_serves_for_a_new_layer():
+    scene = Scene()
+    text = Gimp.TextLayer.new(scene.image, "text", Gimp.context_get_font(), 40, Gimp.Unit.pixel())
+    scene.image.insert_layer(text, None, 0)
+    size = text.get_width(), text.get_height()
+    labels = label_layer(scene.label_image, bytes([1]) * (size[0] * size[1]), "labels of the text", size)
+    refused(scene, "“text” is drawn from text", "New layer", drawables=[text], labels=labels, output="in-place")
+    assert scene.restyled(drawables=[text], labels=labels) != text
+    scene.delete()
+
+
+@test
 def not_one_layer_is_refused():
     scene = Scene()
     other = a_layer(scene.image, "other")
@@ -463,7 +485,7 @@ def wrong_references_are_refused():
     with open(os.path.join(W, "broken.png"), "wb") as broken:
         broken.write(b"nonsense")
     refused(scene, "broken.png", "Pick another", reference_file=file("broken.png"), reference_labels_file=file("labels.png"))
-    refused(scene, "reference is 512 × 384", "768 × 576", reference_file=file("reference.png"),
+    refused(scene, "reference is 512 × 384", "“labels.png”", "768 × 576", reference_file=file("reference.png"),
             reference_labels_file=file("labels.png"))
     scene.delete()
 

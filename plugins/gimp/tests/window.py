@@ -385,29 +385,26 @@ def the_look_is_saved_as_a_style_file():
 
 def in_japanese():
     """Alone, in a GIMP in Japanese."""
-    main_window()
-    key("slash")
-    until("the action search", lambda: windows("検索"), 15)
-    time.sleep(0.5)
-    x("type", "CA2-SIS")
-    time.sleep(1.5)
-    shot("japanese-search")
-    for _each in range(3):  # restyle is one of three
-        key("Return")
-        time.sleep(2)
-        if windows("^CA2-SIS リスタイル$"):
-            break
-        dismiss()
+    def restyle():
+        return windows("^CA2-SIS リスタイル$")
+
+    for down in (1, 0, 2):  # it is one of the three that the search finds
+        main_window()
         key("slash")
-        time.sleep(1.5)
+        until("the action search", lambda: windows("^検索$"), 15)
+        time.sleep(0.5)
         x("type", "CA2-SIS")
         time.sleep(1.5)
-        key(*["Down"] * (_each + 1))
-    until("the dialog in Japanese", lambda: windows("^CA2-SIS リスタイル$"), 10)
-    time.sleep(2)
+        shot("japanese-search")
+        key(*["Down"] * down, "Return")
+        time.sleep(6)
+        if restyle():
+            break
+        dismiss()
+    assert restyle(), "no dialog in Japanese"
     shot("japanese")
     key("Escape")
-    closed()
+    until("the end of the dialog", lambda: not restyle(), 20)
 
 
 def main():

@@ -39,7 +39,7 @@ class Dialog:
         self.library = self.model = self.model_key = None
         self.labels = self.target = self.mask = self.style = self.style_source = None
         self.class_rows, self.present = {}, []
-        self.pending = self.stale = None
+        self.pending, self.stale, self.guess = None, set(), True
         self.size_read = None
         self.running = self.cancelled = False
         self.quiet = False
@@ -61,11 +61,22 @@ class Dialog:
     # ---- what it looks like
 
     def build(self):
-        window = self.window
-        area = window.get_content_area()
         columns = Gtk.Box(spacing=18, border_width=12)
-        area.pack_start(columns, True, True, 0)
+        columns.pack_start(self.left(), True, True, 0)
+        self.names = Gtk.SizeGroup(mode=Gtk.SizeGroupMode.HORIZONTAL)
+        self.controls = Gtk.Box(orientation=Gtk.Orientation.VERTICAL, spacing=9)
+        for part in (self.photograph_part, self.reference_part, self.change_part, self.classes_part, self.output_part, self.model_part):
+            part()
+        # Of one width, so that a long file name does not push the preview aside; scrolled where the screen is low.
+        column = Gtk.ScrolledWindow(hscrollbar_policy=Gtk.PolicyType.EXTERNAL, propagate_natural_height=True, min_content_width=390,
+                                    min_content_height=420)
+        column.add(self.controls)
+        columns.pack_start(column, False, False, 0)
+        self.window.get_content_area().pack_start(columns, True, True, 0)
+        self.buttons()
 
+    def left(self):
+        """The preview and what is said of it."""
         left = Gtk.Box(orientation=Gtk.Orientation.VERTICAL, spacing=6)
         self.preview = Preview()
         self.preview.connect("size-allocate", self.on_resize)
@@ -81,7 +92,7 @@ class Dialog:
         self.spinner = Gtk.Spinner()
         line.pack_end(self.spinner, False, False, 0)
         left.pack_start(line, False, False, 0)
-        self.note = Gtk.Label(xalign=0, wrap=True, max_width_chars=60, selectable=False)
+        self.note = Gtk.Label(xalign=0, wrap=True, max_width_chars=60)
         self.note_icon = Gtk.Image()
         notes = Gtk.Box(spacing=6)
         notes.pack_start(self.note_icon, False, False, 0)
@@ -91,71 +102,71 @@ class Dialog:
         left.pack_start(notes, False, False, 0)
         self.bar = Gtk.ProgressBar(show_text=True, no_show_all=True)
         left.pack_start(self.bar, False, False, 0)
-        columns.pack_start(left, True, True, 0)
+        return left
 
-        right = Gtk.Box(orientation=Gtk.Orientation.VERTICAL, spacing=9)
-        # Of one width, so that a long file name does not push the preview aside; scrolled where the screen is low.
-        column = Gtk.ScrolledWindow(hscrollbar_policy=Gtk.PolicyType.EXTERNAL, propagate_natural_height=True, min_content_width=390,
-                                    min_content_height=420)
-        column.add(right)
-        columns.pack_start(column, False, False, 0)
-        self.controls = right
-        names = Gtk.SizeGroup(mode=Gtk.SizeGroupMode.HORIZONTAL)
+    def frame(self, title):
+        box = Gtk.Box(orientation=Gtk.Orientation.VERTICAL, spacing=6)
+        outer = GimpUi.Frame.new(title)
+        outer.add(box)
+        self.controls.pack_start(outer, False, False, 0)
+        return box
 
-        def frame(title):
-            box = Gtk.Box(orientation=Gtk.Orientation.VERTICAL, spacing=6)
-            outer = GimpUi.Frame.new(title)
-            outer.add(box)
-            right.pack_start(outer, False, False, 0)
-            return box
+    def row(self, box, name, widget, tip):
+        label = Gtk.Label(label=name, xalign=0, use_underline=True)
+        label.set_mnemonic_widget(widget)
+        self.names.add_widget(label)
+        line = Gtk.Box(spacing=6)
+        line.pack_start(label, False, False, 0)
+        line.pack_start(widget, True, True, 0)
+        line.set_tooltip_text(tip)
+        box.pack_start(line, False, False, 0)
+        return line
 
-        def row(box, name, widget, tip):
-            label = Gtk.Label(label=name, xalign=0, use_underline=True)
-            label.set_mnemonic_widget(widget)
-            names.add_widget(label)
-            line = Gtk.Box(spacing=6)
-            line.pack_start(label, False, False, 0)
-            line.pack_start(widget, True, True, 0)
-            line.set_tooltip_text(tip)
-            box.pack_start(line, False, False, 0)
-            return line
+    def slider(self, box, name, label, tip):
+        slider = Slider(lambda: self.set(name, slider.get(), "preview"), label)
+        slider.widget.set_tooltip_text(tip)
+        box.pack_start(slider.widget, False, False, 0)
+        return slider
 
-        def slider(box, name, label, tip):
-            made = Slider(lambda: self.set(name, made.get(), "preview"), label)
-            made.widget.set_tooltip_text(tip)
-            box.pack_start(made.widget, False, False, 0)
-            return made
+    def choice(self, name, then):
+        choice = Choice(lambda: self.set(name, choice.value(), then))
+        return choice
 
-        box = frame(_("Photograph: {}").format(self.layer.get_name()))
-        self.labels_box = Choice(lambda: self.set("labels", self.labels_box.value(), "labels"))
-        row(box, _("_Labels"), self.labels_box, _("What is where: a layer painted in the classes' colours, or a group whose layers are "
-                                                  "named after classes"))
-        self.target_box = Choice(lambda: self.set("target-labels", self.target_box.value(), "labels"))
-        row(box, _("New _shapes"), self.target_box, _("Labels that say how the objects are to be shaped instead"))
-        self.morph = slider(box, "morph", _("_Morph (%)"), _("How far the shapes go to the new ones"))
+    def photograph_part(self):
+        box = self.frame(_("Photograph: {}").format(self.layer.get_name()))
+        self.labels_box = self.choice("labels", "labels")
+        self.row(box, _("_Labels"), self.labels_box, _("What is where: a layer painted in the classes' colours, or a group whose layers "
+                                                       "are named after classes"))
+        self.target_box = self.choice("target-labels", "labels")
+        self.row(box, _("New _shapes"), self.target_box, _("Labels that say how the objects are to be shaped instead"))
+        self.morph = self.slider(box, "morph", _("_Morph (%)"), _("How far the shapes go to the new ones"))
 
-        box = frame(_("Reference"))
+    def reference_part(self):
+        box = self.frame(_("Reference"))
         self.reference_box = Choice(self.on_reference)
-        line = row(box, _("L_ook of"), self.reference_box, _("The picture whose look is wanted: a layer of any open image, a picture file, "
-                                                             "or a saved style"))
+        line = self.row(box, _("L_ook of"), self.reference_box, _("The picture whose look is wanted: a layer of any open image, a picture "
+                                                                  "file, or a saved style"))
         self.reference_file = FileButton(_("Pick a picture or a saved style"), self.on_reference_file, [
             (_("Pictures and styles"), ("image/*",), ("*" + styles.ENDING, "*.xcf"))])
         line.pack_start(self.reference_file, True, True, 0)
         self.reference_labels_box = Choice(self.on_reference_labels)
-        self.reference_labels_row = row(box, _("L_abels"), self.reference_labels_box, _("What is where in the reference"))
+        self.reference_labels_row = self.row(box, _("L_abels"), self.reference_labels_box, _("What is where in the reference"))
         self.reference_labels_file = FileButton(_("Pick the label map of the reference"), self.on_reference_labels_file, [
             (_("Pictures"), ("image/*",), ("*.xcf",))])
         self.reference_labels_row.pack_start(self.reference_labels_file, True, True, 0)
 
-        box = frame(_("Change"))
-        self.strength = slider(box, "strength", _("S_trength (%)"), _("How much of the reference's look; 0 keeps the photograph"))
-        self.coupling = slider(box, "coupling", _("Co_upling (%)"), _("How far the change of light and cast colours on all other classes "
-                                                                   "comes through"))
-        self.method = Choice(lambda: self.set("method", self.method.value(), "preview"))
-        row(box, _("M_ethod"), self.method, _("Network: light and materials as the model learned them. Colour statistics: each class's "
-                                              "mean and spread of colour, nothing else"))
+    def change_part(self):
+        box = self.frame(_("Change"))
+        self.strength = self.slider(box, "strength", _("S_trength (%)"), _("How much of the reference's look; 0 keeps the photograph"))
+        self.coupling = self.slider(box, "coupling", _("Co_upling (%)"), _("How far the change of light and cast colours on all other "
+                                                                           "classes comes through"))
+        self.method = self.choice("method", "preview")
+        self.method.fill([(None, _("Network"), "network"), (None, _("Colour statistics"), "statistics")], "network")
+        self.row(box, _("M_ethod"), self.method, _("Network: light and materials as the model learned them. Colour statistics: each "
+                                                   "class's mean and spread of colour, nothing else"))
 
-        classes = Gtk.Box(orientation=Gtk.Orientation.VERTICAL, spacing=6)
+    def classes_part(self):
+        box = Gtk.Box(orientation=Gtk.Orientation.VERTICAL, spacing=6)
         title = Gtk.Box(spacing=6)
         name = Gtk.Label(xalign=0)
         name.set_markup("<b>" + GLib.markup_escape_text(_("Classes (%)")) + "</b>")
@@ -165,45 +176,45 @@ class Dialog:
             button.set_tooltip_text(_("Sets every class to {} %").format(round(100 * value)))
             button.connect("clicked", lambda _button, v=value: self.set_all_classes(v))
             title.pack_start(button, False, False, 0)
-        classes.pack_start(title, False, False, 0)
+        box.pack_start(title, False, False, 0)
         self.class_list = Gtk.Grid(row_spacing=2, column_spacing=9, margin_start=12)
         scrolled = Gtk.ScrolledWindow(hscrollbar_policy=Gtk.PolicyType.NEVER, min_content_height=150, overlay_scrolling=False)
         scrolled.add(self.class_list)
-        classes.pack_start(scrolled, True, True, 0)
-        right.pack_start(classes, True, True, 0)
+        box.pack_start(scrolled, True, True, 0)
+        self.controls.pack_start(box, True, True, 0)
 
+    def output_part(self):
         box = Gtk.Box(orientation=Gtk.Orientation.VERTICAL, spacing=6)
-        self.output = Choice(lambda: self.set("output", self.output.value(), "preview"))
-        row(box, _("Out_put"), self.output, _("A new layer can be masked and mixed further; in place changes the layer itself"))
-        right.pack_start(box, False, False, 0)
+        self.output = self.choice("output", "preview")
+        self.output.fill([(None, _("New layer"), "new-layer"), (None, _("In place"), "in-place")], "new-layer")
+        self.row(box, _("Out_put"), self.output, _("A new layer can be masked and mixed further; in place changes the layer itself"))
+        self.controls.pack_start(box, False, False, 0)
 
+    def model_part(self):
         self.expander = Gtk.Expander(label=_("Model and device"))
         box = Gtk.Box(orientation=Gtk.Orientation.VERTICAL, spacing=6, margin_top=6)
         self.expander.add(box)
         self.model_file = FileButton(_("Pick a model"), self.on_model_file, [(_("Models"), (), ("*.safetensors",))])
-        line = Gtk.Box(spacing=6)
-        line.pack_start(self.model_file, True, True, 0)
         clear = Gtk.Button.new_from_icon_name("edit-clear", Gtk.IconSize.BUTTON)
         clear.set_tooltip_text(_("The model inside ca2sis"))
-        clear.connect("clicked", lambda _button: self.set("model", None, "model"))
+        clear.connect("clicked", lambda _button: self.clear_model())
+        line = self.row(box, _("Mo_del"), self.model_file, _("A model file; none: the model inside ca2sis"))
         line.pack_start(clear, False, False, 0)
-        row(box, _("Mo_del"), line, _("A model file; none: the model inside ca2sis"))
-        self.device = Choice(lambda: self.set("device", self.device.value(), "model"))
-        row(box, _("Dev_ice"), self.device, _("What computes"))
+        self.device = self.choice("device", "model")
+        self.row(box, _("Dev_ice"), self.device, _("What computes"))
         self.expander.connect("notify::expanded", self.on_expander)
-        right.pack_start(self.expander, False, False, 0)
+        self.controls.pack_start(self.expander, False, False, 0)
 
-        # Not responses: those would end the dialog.
-        actions = window.get_widget_for_response(Gtk.ResponseType.OK).get_parent()
+    def buttons(self):
+        """Beside GIMP's. They are no responses: those would end the dialog."""
+        actions = self.window.get_widget_for_response(Gtk.ResponseType.OK).get_parent()
         self.save_button = Gtk.Button(label=_("Sa_ve Style…"), use_underline=True)
         self.save_button.connect("clicked", lambda _button: self.save_style())
-        self.help_button = Gtk.Button(label=_("_Help"), use_underline=True)
-        self.help_button.connect("clicked", lambda _button: self.show_help())
-        for button in (self.help_button, self.save_button):
+        help_button = Gtk.Button(label=_("_Help"), use_underline=True)
+        help_button.connect("clicked", lambda _button: self.show_help())
+        for button in (help_button, self.save_button):
             actions.pack_start(button, False, False, 0)
             actions.set_child_secondary(button, True)
-        self.method.fill([(None, _("Network"), "network"), (None, _("Colour statistics"), "statistics")], "network")
-        self.output.fill([(None, _("New layer"), "new-layer"), (None, _("In place"), "in-place")], "new-layer")
 
     def show_rows(self):
         """Only what counts is there."""
@@ -227,7 +238,7 @@ class Dialog:
         if config.get_property("labels") is None:
             name = config.get_property("labels-name")
             item = self.image.get_layer_by_name(name) if name else None
-            item = item or labels.find(self.image, None, but=[self.layer.get_id()])
+            item = item or labels.find(self.image, self.model, but=[self.layer.get_id()])
             if item and item != self.layer:
                 config.set_property("labels", item)
         name = config.get_property("target-labels-name")
@@ -303,7 +314,11 @@ class Dialog:
         try:
             strengths = job.parse_classes(self.config.get_property("classes") or "", self.model)
         except Trouble:
+            # Of another model.
             strengths = {}
+            quiet, self.quiet = self.quiet, True
+            self.config.set_property("classes", "")
+            self.quiet = quiet
         for at, index in enumerate(self.present):
             each = self.model.classes[index]
             missing = self.style is not None and not self.style.has(index)
@@ -375,13 +390,17 @@ class Dialog:
     def on_reference_labels_file(self):
         self.set("reference-labels-file", Gio.File.new_for_path(self.reference_labels_file.path), "style")
 
+    def clear_model(self):
+        self.model_file.set(None)
+        self.set("model", None, "model")
+
     def on_model_file(self):
         self.set("model", Gio.File.new_for_path(self.model_file.path), "model")
 
     def on_config(self, _config, _param):
         """Reset, or settings that were loaded."""
         if not self.quiet and not self.running:
-            self.load()
+            self.guess = True
             self.update("model")
 
     def on_expander(self, expander, _param):
@@ -396,12 +415,10 @@ class Dialog:
 
     # ---- reading and previewing
 
-    STEPS = ["model", "labels", "style", "preview"]
-
-    def update(self, step):
-        """Does this step and those after it, soon: a slider that moves asks for many."""
-        if self.stale is None or self.STEPS.index(step) < self.STEPS.index(self.stale):
-            self.stale = step
+    def update(self, what):
+        """Reads "model", "labels" or "style" again, or nothing ("preview"), and makes a preview; soon, as a slider that moves asks for
+        many."""
+        self.stale.add(what)
         if self.pending is None:
             self.pending = GLib.timeout_add(30, self.on_update)
 
@@ -409,19 +426,17 @@ class Dialog:
         self.pending = None
         if self.running:
             return False
-        stale, self.stale = self.stale, None
+        stale, self.stale = self.stale, set()
         self.spinner.start()
         try:
-            steps = self.STEPS[self.STEPS.index(stale):]
-            self.show_rows()
-            if "model" in steps:
+            if "model" in stale:
                 self.read_model()
-            if "labels" in steps or self.labels is None:
+            self.show_rows()
+            if self.labels is None or stale & {"model", "labels"}:
                 self.read_labels()
                 self.load_classes()
-            if "style" in steps or self.style is None:
+            if self.style is None or stale & {"model", "style"}:
                 self.read_style()
-            if "preview" not in steps or steps[0] != "preview":
                 self.load_classes()
             self.start_preview()
             self.window.set_response_sensitive(Gtk.ResponseType.OK, True)
@@ -443,10 +458,11 @@ class Dialog:
             self.labels = self.style = None
             self.model = self.library.open_model(*key)
             self.model_key = key
-        if self.config.get_property("labels") is None:
-            # Now that the classes are known: a group whose layers are named after them.
+        if self.guess:
+            # Once more now that the classes are known: of a group whose layers are named after them.
+            self.guess = False
             self.quiet = True
-            self.config.set_property("labels", labels.find(self.image, self.model, but=[self.layer.get_id()]))
+            self.recall()
             self.quiet = False
         self.load()
 
@@ -617,7 +633,7 @@ class Dialog:
             raise state["error"]
         if self.cancelled:
             raise Cancelled()
-        work.check_report()
+        work.check_report(by_name=False)
         work.finish(show=True)
         if isinstance(self.style_source, styles.Remembered):
             self.style_source.key = self.config.get_property("style-key")

@@ -68,7 +68,7 @@ class Settings:
             raise Trouble(_("There are two references, a layer and a file. Give one of them."))
         if self.reference is not None:
             return styles.Layer(self.reference, self.reference_labels)
-        if self.reference_file:
+        if self.reference_file and not (repeat and self.style_key and not os.path.exists(self.reference_file)):
             if self.reference_file.endswith(styles.ENDING):
                 return styles.StyleFile(self.reference_file)
             return styles.File(self.reference_file, self.reference_labels_file)
@@ -156,6 +156,9 @@ class Job:
             if layer.is_group():
                 raise Trouble(_("{} is a layer group, which has no pixels of its own. Choose the output New layer.").format(
                     quoted(layer.get_name())))
+            if any(getattr(layer, kind)() for kind in ("is_text_layer", "is_link_layer", "is_vector_layer") if hasattr(layer, kind)):
+                raise Trouble(_("{} is drawn from text, a path or a file, and would be drawn anew over the result. Choose the output "
+                                "New layer.").format(quoted(layer.get_name())))
             lock = locked(layer)
             if lock:
                 raise Trouble(_("The pixels of {} are locked. Unlock them in the Layers dialog, or choose the output New "
@@ -175,7 +178,6 @@ class Job:
     def gather(self, source=None, progress=None):
         """Reads labels, style, mask and pixels."""
         layer, settings, model = self.layer, self.settings, self.model
-        _found, x, y = layer.get_offsets()
         width, height = layer.get_width(), layer.get_height()
         self.labels, self.target = read_labels(layer, settings, model)
         self.strengths = settings.strengths(model)
@@ -213,10 +215,10 @@ class Job:
     def named(self, note):
         return [c.name for c in self.model.classes if self.report.notes[c.index] & note]
 
-    def check_report(self):
-        """Raises what a result cannot be worth: nothing to do, or a class that was asked for by name but has no look."""
+    def check_report(self, by_name=True):
+        """Raises why a result is worth nothing: nothing to do, or no look for a class that was asked for `by_name`."""
         missing = self.named(library.NOTE_MISSING)
-        if missing and (self.strengths or not any(self.style.has(c) for c in self.present)):
+        if missing and (by_name and self.strengths or not any(self.style.has(c) for c in self.present)):
             raise Trouble(_("The reference shows no {}. Pick one that does, or give the class the strength 0.").format(
                 listed(missing)))
         if self.report.window_side == 0:
@@ -291,16 +293,13 @@ class Job:
 
 def read_labels(layer, settings, model):
     """The labels of the layer, and the target labels or None."""
-    _found, x, y = layer.get_offsets()
-    width, height = layer.get_width(), layer.get_height()
-
     def read(item, what):
         if not item.is_valid():
             raise Trouble(_("The label layer of {} is not there any more. Pick another.").format(what))
         if item == layer:
             raise Trouble(_("{} is to be restyled and holds the labels at once. Select the photograph's layer before you start, or "
                             "pick another label layer.").format(quoted(item.get_name())))
-        return labels.of_item(item, (x, y, width, height), model)
+        return labels.of_item(item, layer, model)
 
     own = read(settings.labels, _("the photograph")) if settings.labels else labels.automatic(layer, model, quoted(layer.get_name()))
     target = None

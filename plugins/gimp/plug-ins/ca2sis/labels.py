@@ -113,9 +113,13 @@ def class_named(name, model):
     return model.find_class(name) or model.find_class(re.sub(r"( copy)?( ?#\d+)?$", "", name.strip()))
 
 
-def of_item(item, area, model):
-    """The labels of a rectangle of the image, `area` = (x, y, width, height), by a layer or group."""
-    item = Gimp.Layer.from_mask(item) if isinstance(item, Gimp.LayerMask) else item
+def of_item(item, layer, model):
+    """The labels of a layer by another layer or a group, of its image or of any other."""
+    width, height = layer.get_width(), layer.get_height()
+    # In another image of the layer's size the label map begins where it begins; else both lie on one canvas.
+    apart = item.get_image() != layer.get_image() and (item.get_width(), item.get_height()) == (width, height)
+    _found, x, y = (item if apart else layer).get_offsets()
+    area = x, y, width, height
     if item.is_group():
         return of_group(item, area, model)
     return of_layer(item, area, model)

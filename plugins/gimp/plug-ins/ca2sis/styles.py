@@ -114,6 +114,7 @@ class File:
         try:
             if other:
                 item = labels.find(other, model) or other.get_layers()[0]
+                item.set_name(os.path.basename(self.labels_path))
             else:
                 item = labels.find(image, model)
             rest = [layer for layer in image.get_layers() if other or not labels.could_be(layer, model)]
@@ -124,6 +125,7 @@ class File:
                 for each in image.get_layers():
                     each.set_visible(each in rest and each.get_visible())
                 layer = image.merge_visible_layers(Gimp.MergeType.CLIP_TO_IMAGE)
+            layer.set_name(os.path.basename(self.path))
             return Layer(layer, item).extract(model, labels_for(layer, item, model), progress)
         finally:
             image.delete()
@@ -161,11 +163,8 @@ def labels_for(layer, item, model):
         return labels.automatic(layer, model, _("the reference"))
     if not item.is_valid():
         raise Trouble(_("The label layer of the reference is not there any more. Pick another."))
-    _found, x, y = layer.get_offsets()
-    width, height = layer.get_width(), layer.get_height()
-    if item.get_image() != layer.get_image():
-        if not item.is_group() and (item.get_width(), item.get_height()) != (width, height):
-            raise Trouble(_("The reference is {} × {} pixels, but its label layer {} is {} × {}. Use a label map of the same "
-                            "size.").format(width, height, quoted(item.get_name()), item.get_width(), item.get_height()))
-        _found, x, y = item.get_offsets()
-    return labels.of_item(item, (x, y, width, height), model)
+    size = layer.get_width(), layer.get_height()
+    if item.get_image() != layer.get_image() and not item.is_group() and (item.get_width(), item.get_height()) != size:
+        raise Trouble(_("The reference is {} × {} pixels, but its label layer {} is {} × {}. Use a label map of the same "
+                        "size.").format(*size, quoted(item.get_name()), item.get_width(), item.get_height()))
+    return labels.of_item(item, layer, model)
