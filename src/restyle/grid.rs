@@ -590,7 +590,7 @@ mod tests {
         for (at, rgb) in
             [([20.0, 20.0], [0.3, 0.35, 0.45]), ([70.0, 50.0], [0.6, 0.6, 0.4]), ([40.0, 5.0], [0.2; 3])]
         {
-            let (da, db) = (delta(&a, at, rgb), delta(&b, [place[0] + 0.5 * at[0], 3.0 + at[1]], rgb));
+            let (da, db) = (delta(&a, at, rgb), delta(&b, [0.5 * at[0] - 5.0, 3.0 + at[1]], rgb));
             for (c, got) in delta(&mean, at, rgb).into_iter().enumerate() {
                 // Between vertices and levels of either the other is interpolated anew.
                 assert!((got - (0.75 * da[c] + 0.25 * db[c])).abs() < 2e-3, "{got}, {} and {}", da[c], db[c]);

@@ -1244,6 +1244,3 @@ pub fn progress() -> (Vec<f64>, usize) {
     let s = state();
     (s.progress.clone(), s.abort_calls)
 }
-
-
-
