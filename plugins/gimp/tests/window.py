@@ -5,6 +5,7 @@
 
 import ast
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -121,6 +122,8 @@ label_layer(other, REFERENCE_LABELS, "its labels")
 other.reorder_item(look, None, 0)
 decoy = Gimp.Image.new(*SIZE, Gimp.ImageBaseType.RGB)
 write(a_layer(decoy, "decoy"), "R'G'B' u8", painted(LABELS))
+label_layer(decoy, LABELS, "labels")
+decoy.reorder_item(decoy.get_layers()[1], None, 0)
 image.clean_all()
 display = Gimp.Display.new(image)
 before = snapshot(image)
@@ -137,10 +140,10 @@ def test(function):
 @test
 def the_dialog_opens_by_search_takes_a_reference_and_applies_it():
     open_dialog()
-    # The rows of the box end with the other images' layers: [look, its labels] and [decoy], in GIMP's order.
-    key("alt+o", "End", "Up")
-    if remote("[i for i in Gimp.get_images() if i != image][-1] == decoy"):
-        key("Up")
+    # The rows of the box end with the other images' layers: [look, its labels] and [decoy, labels], in GIMP's order, of which the
+    # first is chosen already.
+    last = remote("[i for i in Gimp.get_images() if i != image][-1] == other")
+    key("alt+o", "End", "Up", *([] if last else ["Up", "Up"]))
     time.sleep(2)
     shot("dialog")
     key("alt+y")
@@ -226,7 +229,7 @@ def a_wrong_choice_is_a_sentence_in_the_dialog_and_nothing_can_be_applied():
     remote("image.set_selected_layers([scene.photo])")
     open_dialog()
     fine = looks()
-    key("alt+l", "End")  # a layer of another image as labels: the decoy, or the look, which is no label map
+    key("alt+l", "End")  # a picture of another image as labels
     until("another picture", lambda: looks() != fine, 5)
     key("alt+y")
     time.sleep(1)
@@ -367,6 +370,9 @@ def a_killed_plug_in_leaves_the_image_as_it_was():
 
 @test
 def the_look_is_saved_as_a_style_file():
+    saved = os.path.join(W, "by-dialog.style")
+    if os.path.exists(saved):
+        os.remove(saved)
     main_window()
     remote("image.set_selected_layers([scene.photo])")
     open_dialog()
@@ -374,13 +380,37 @@ def the_look_is_saved_as_a_style_file():
     until("the file dialog", lambda: windows("Save Style"), 10)
     time.sleep(1)
     key("ctrl+a")
-    x("type", "--delay", 30, os.path.join(W, "by-dialog.style"))
+    x("type", "--delay", 30, saved)
     time.sleep(0.5)
     key("Return")
-    until("the file", lambda: os.path.exists(os.path.join(W, "by-dialog.style")), 10)
+    until("the file", lambda: os.path.exists(saved), 10)
     key("Escape")
     closed()
     remote("equal(open(W + '/by-dialog.style', 'rb').read(), open(W + '/reference.style', 'rb').read(), 'the style')")
+
+
+@test
+def help_opens_its_page_in_the_browser():
+    home, opened = os.environ["HOME"], os.path.join(W, "opened")
+    applications = os.path.join(home, ".local/share/applications")
+    os.makedirs(applications, exist_ok=True)
+    with open(os.path.join(applications, "test-browser.desktop"), "w") as entry:
+        entry.write(f"[Desktop Entry]\nType=Application\nName=Test\nExec=sh -c 'echo %u > {opened}'\nMimeType=text/html;\n")
+    with open(os.path.join(applications, "mimeapps.list"), "w") as defaults:
+        defaults.write("[Default Applications]\ntext/html=test-browser.desktop\n")
+    main_window()
+    remote("image.set_selected_layers([scene.photo])")
+    open_dialog()
+    key("alt+h")
+    until("the browser", lambda: os.path.exists(opened) and os.path.getsize(opened), 15)
+    key("Escape")
+    closed()
+    with open(opened) as file:
+        page = file.read().strip().removeprefix("file://")
+    with open(page) as file:
+        pictures = re.findall(r'(?:src|href)="(\.\./[^"]+)"', file.read())
+    missing = [p for p in pictures if not os.path.exists(os.path.join(os.path.dirname(page), p))]
+    assert page.endswith("help/en/index.html") and len(pictures) >= 4 and not missing, (page, pictures, missing)
 
 
 def in_japanese():

@@ -138,7 +138,7 @@ class Dialog:
         self.row(box, _("_Labels"), self.labels_box, _("What is where: a layer painted in the classes' colours, or a group whose layers "
                                                        "are named after classes"))
         self.target_box = self.choice("target-labels", "labels")
-        self.row(box, _("New _shapes"), self.target_box, _("Labels that say how the objects are to be shaped instead"))
+        self.row(box, _("_New shapes"), self.target_box, _("Labels that say how the objects are to be shaped instead"))
         self.morph = self.slider(box, "morph", _("_Morph (%)"), _("How far the shapes go to the new ones"))
 
     def reference_part(self):
@@ -250,12 +250,13 @@ class Dialog:
             if key and os.path.exists(cache.path(key + styles.ENDING)):
                 self.remembered = styles.Remembered(key)
             else:
-                for other in Gimp.get_images():
-                    layers = [each for each in other.get_layers() if not labels.could_be(each)]
-                    if other != self.image and layers:
-                        config.set_property("reference", layers[0])
-                        config.set_property("reference-labels", labels.find(other, None))
-                        break
+                # Another open image, best one that has labels.
+                found = [(layer, labels.find(other, self.model)) for other in Gimp.get_images() if other != self.image
+                         for layer in other.get_layers() if not labels.could_be(layer, self.model)]
+                found.sort(key=lambda pair: pair[1] is None)
+                if found:
+                    config.set_property("reference", found[0][0])
+                    config.set_property("reference-labels", found[0][1])
 
     def load(self):
         """Shows the settings: at the start, and when GIMP's Reset or Load changed them."""
