@@ -21,6 +21,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::describe::{REFERENCE, REFERENCE_LABELS};
 use crate::fault::{Fault, Result};
+use crate::frame::Frame;
 use crate::host::Clip;
 use crate::inputs::{self, Inputs};
 use crate::lock;
@@ -181,7 +182,8 @@ pub fn wanted(
 ) -> Result<Wanted> {
     let mut hasher = Xxh3::new();
     hasher.update(&model_key(loaded).to_ne_bytes());
-    hasher.update(format!("{} {} {}", settings.statistics, settings.linear, settings.reloads).as_bytes());
+    let Settings { statistics, automatic, linear, reloads, .. } = settings;
+    hasher.update(format!("{statistics} {automatic} {linear} {reloads}").as_bytes());
     let embedded = settings.model.is_none();
     let source = Source::find(inputs, settings)?;
     source.hash(&mut hasher, settings)?;
@@ -190,12 +192,13 @@ pub fn wanted(
         return Ok(known);
     }
     let look = match source {
-        Source::Clip(frame, labels) => {
+        Source::Clip(clip) => {
+            let (frame, labels) = *clip;
             let transfer = if settings.linear { Transfer::Linear } else { Transfer::Srgb };
             let content = frame.content(transfer)?;
             let map = match labels {
                 Some(labels) => Some(inputs::reference_labels(&labels, &frame, loaded)?),
-                None => match &settings.reference_labels_file {
+                None => match labels_file(settings) {
                     Some(path) => Some(over(&*label_file(path, loaded)?, frame.width(), frame.height())),
                     None => None,
                 },
@@ -205,7 +208,7 @@ pub fn wanted(
         Source::File(path) => {
             let picture = Picture::read(&path)?;
             let picture = picture.to_srgb()?.unwrap_or(picture);
-            let map = match &settings.reference_labels_file {
+            let map = match labels_file(settings) {
                 Some(file) => Some(over(&*label_file(file, loaded)?, picture.width(), picture.height())),
                 None => None,
             };
@@ -240,7 +243,8 @@ pub fn wanted(
 
 /// Where the look comes from.
 enum Source<'h> {
-    Clip(crate::frame::Frame<'h>, Option<crate::frame::Frame<'h>>),
+    /// A picture, and its labels where they are given.
+    Clip(Box<(Frame<'h>, Option<Frame<'h>>)>),
     File(PathBuf),
     Style(PathBuf),
     None,
@@ -254,7 +258,7 @@ impl<'h> Source<'h> {
                 true => None,
                 false => inputs.optional(REFERENCE_LABELS, "Reference Labels", time)?,
             };
-            return Ok(Self::Clip(frame, labels));
+            return Ok(Self::Clip(Box::new((frame, labels))));
         }
         Ok(match (&settings.reference_file, &settings.style_file) {
             (Some(path), _) => Self::File(path.clone()),
@@ -264,21 +268,25 @@ impl<'h> Source<'h> {
     }
 
     fn hash(&self, hasher: &mut Xxh3, settings: &Settings) -> Result<()> {
-        let mut file = |path: &Path| Stamp::of(path).map(|stamp| stamp.hash_into(hasher));
         match self {
-            Self::File(path) | Self::Style(path) => file(path)?,
-            Self::Clip(..) => {}
+            Self::File(path) | Self::Style(path) => Stamp::of(path)?.hash_into(hasher),
+            Self::Clip(clip) => {
+                let (frame, labels) = &**clip;
+                frame.hash(hasher);
+                labels.iter().for_each(|labels| labels.hash(hasher));
+            }
             Self::None => hasher.update(&settings.seed.to_ne_bytes()),
         }
-        if let (Some(path), Self::Clip(_, None) | Self::File(_)) = (&settings.reference_labels_file, self) {
+        if let (Some(path), true) = (labels_file(settings), !matches!(self, Self::Style(_) | Self::None)) {
             Stamp::of(path)?.hash_into(hasher);
-        }
-        if let Self::Clip(frame, labels) = self {
-            frame.hash(hasher);
-            labels.iter().for_each(|labels| labels.hash(hasher));
         }
         Ok(())
     }
+}
+
+/// The file of the reference's labels, unless the labeler is to make them.
+fn labels_file(settings: &Settings) -> Option<&PathBuf> {
+    settings.reference_labels_file.as_ref().filter(|_| !settings.automatic)
 }
 
 /// A label map laid over a picture of another size.

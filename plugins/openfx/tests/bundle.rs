@@ -100,7 +100,7 @@ fn it_is_loaded_and_unloaded_200_times_without_growth() {
     let mut labels = Picture::new(24, 16, c"OfxBitDepthByte", c"OfxImageComponentRGB");
     let classes = ca2sis::model::Model::embedded().unwrap().classes().to_vec();
     labels.fill(&(0..24 * 16).flat_map(|i| classes[i % 24 / 12].color).collect::<Vec<u8>>());
-    let mut once = |render: bool| {
+    let once = |render: bool| {
         // SAFETY: the bundle's own constructors do nothing; its functions are of the types that the standard says.
         let library = unsafe { Library::new(&path) }.unwrap();
         let (number, get): (Symbol<extern "C" fn() -> i32>, Symbol<extern "C" fn(i32) -> *const OfxPlugin>) =

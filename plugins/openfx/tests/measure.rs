@@ -16,20 +16,20 @@ use host::{Form, GENERAL, Host, Picture};
 
 const SIZE: (usize, usize) = (1920, 1080);
 
-/// The sample at 1080p, and its labels, as class indices and as a picture.
-fn scene(depth: &'static std::ffi::CStr) -> (Picture, LabelMap, Picture) {
+/// The sample at a size, and its labels, as class indices and as a picture.
+fn scene(depth: &'static std::ffi::CStr, size: (usize, usize)) -> (Picture, LabelMap, Picture) {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/sample");
-    let content = File::read(format!("{root}/content.png")).unwrap().to_rgb_f32().resized(SIZE.0, SIZE.1);
+    let content = File::read(format!("{root}/content.png")).unwrap().to_rgb_f32().resized(size.0, size.1);
     let classes = Model::embedded().unwrap().classes().to_vec();
-    let map = LabelMap::read(format!("{root}/labels.png"), &classes).unwrap().resize_nearest(SIZE.0, SIZE.1);
-    let mut source = Picture::new(SIZE.0, SIZE.1, depth, c"OfxImageComponentRGBA");
+    let map = LabelMap::read(format!("{root}/labels.png"), &classes).unwrap().resize_nearest(size.0, size.1);
+    let mut source = Picture::new(size.0, size.1, depth, c"OfxImageComponentRGBA");
     let rgba = content.pixels.chunks_exact(3).flat_map(|p| [p[0], p[1], p[2], 1.0]);
     let bytes: Vec<u8> = match source.sample() {
         1 => rgba.map(|v| (v * 255.0 + 0.5) as u8).collect(),
         _ => rgba.flat_map(|v| v.to_ne_bytes()).collect(),
     };
     source.fill(&bytes);
-    let mut labels = Picture::new(SIZE.0, SIZE.1, c"OfxBitDepthByte", c"OfxImageComponentRGB");
+    let mut labels = Picture::new(size.0, size.1, c"OfxBitDepthByte", c"OfxImageComponentRGB");
     labels.fill(&map.indices().iter().flat_map(|&i| classes[usize::from(i)].color).collect::<Vec<u8>>());
     (source, map, labels)
 }
@@ -55,7 +55,7 @@ fn resident() -> usize {
 #[ignore = "a measurement"]
 fn time_of_a_1080p_frame_beside_the_library_alone() {
     for (depth, sample) in [(c"OfxBitDepthByte", SampleType::U8), (c"OfxBitDepthFloat", SampleType::F32)] {
-        let (source, map, labels) = scene(depth);
+        let (source, map, labels) = scene(depth, SIZE);
         let mut host = Host::new(&Form::default());
         host.begin(GENERAL);
         host.set_value("device", 1);
@@ -89,14 +89,22 @@ fn time_of_a_1080p_frame_beside_the_library_alone() {
             work();
             (start.elapsed().as_secs_f64(), processor_seconds() - before)
         };
-        (library(), frame());
+        // What the host itself takes to hand over pictures and to look after them, and a copy from one to the other.
+        let copied = || {
+            host.set_value("strength", 0.0);
+            frame();
+            host.set_value("strength", 1.0);
+        };
+        library();
+        frame();
         // In turn, since other work on the machine comes and goes.
-        let (mut alone, mut hosted) = (Vec::new(), Vec::new());
+        let (mut alone, mut hosted, mut copies) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..12 {
             alone.push(time(&mut || {
                 library();
             }));
             hosted.push(time(&mut || frame()));
+            copies.push(time(&mut || copied()));
         }
         let median = |times: &[(f64, f64)], pick: fn(&(f64, f64)) -> f64| {
             let mut picked: Vec<f64> = times.iter().map(pick).collect();
@@ -104,11 +112,14 @@ fn time_of_a_1080p_frame_beside_the_library_alone() {
             picked[picked.len() / 2] * 1000.0
         };
         println!(
-            "{depth:?}: library alone {:.0} ms ({:.0} of processors), in the host {:.0} ms ({:.0})",
+            "{depth:?}: library alone {:.0} ms ({:.0} of processors), in the host {:.0} ms ({:.0}), of which a \
+             copy takes {:.0} ms ({:.0})",
             median(&alone, |t| t.0),
             median(&alone, |t| t.1),
             median(&hosted, |t| t.0),
-            median(&hosted, |t| t.1)
+            median(&hosted, |t| t.1),
+            median(&copies, |t| t.0),
+            median(&copies, |t| t.1)
         );
         host.end();
     }
@@ -117,7 +128,7 @@ fn time_of_a_1080p_frame_beside_the_library_alone() {
 #[test]
 #[ignore = "a measurement"]
 fn memory_over_500_frames() {
-    let (source, _, labels) = scene(c"OfxBitDepthByte");
+    let (source, _, labels) = scene(c"OfxBitDepthByte", (960, 540));
     for over_time in [0, 2] {
         let mut host = Host::new(&Form::default());
         host.begin(GENERAL);

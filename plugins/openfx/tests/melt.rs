@@ -180,7 +180,11 @@ fn assert_equal(result: &[u8], wanted: &[u8], what: &str) {
     let off = result.iter().zip(wanted).filter(|(a, b)| a != b).count();
     let most = result.iter().zip(wanted).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0);
     println!("{what}: {off} of {} samples are off, by {most} at most", result.len());
-    assert!(most <= 1 && off * 10_000 <= result.len(), "{what}: {off} of {} are off, by up to {most}", result.len());
+    assert!(
+        most <= 1 && off * 10_000 <= result.len(),
+        "{what}: {off} of {} are off, by up to {most}",
+        result.len()
+    );
 }
 
 fn rgba(picture: &Picture) -> Vec<u8> {

@@ -14,8 +14,9 @@ use ca2sis::device::Choice;
 use ca2sis::image::{
     Channels, LabelMap, Layout, Picture as File, SampleType, Samples, Transfer, View, ViewMut,
 };
+use ca2sis::label::label;
 use ca2sis::model::{self, Class, FORMAT, Metadata, Model};
-use ca2sis::nn::{self, Config, Mapping, Stage};
+use ca2sis::nn::{self, Config, LabelerSizes, Mapping, Stage};
 use ca2sis::progress::Progress;
 use ca2sis::restyle::{ColorChange, Job, Method, Options, restyle, restyle_by};
 use ca2sis::style::Style;
@@ -45,8 +46,12 @@ fn folder() -> &'static Path {
     FOLDER.get_or_init(|| tempfile::tempdir().unwrap()).path()
 }
 
-/// A model of a few kilobytes with every part but a labeler; its weights are noise.
+/// A model of a few kilobytes; its weights are noise.
 fn tiny(name: &str, mapping: bool) -> PathBuf {
+    tiny_with(name, mapping, None)
+}
+
+fn tiny_with(name: &str, mapping: bool, labeler: Option<LabelerSizes>) -> PathBuf {
     let path = folder().join(name);
     if path.exists() {
         return path;
@@ -72,7 +77,7 @@ fn tiny(name: &str, mapping: bool) -> PathBuf {
         base_size: 8,
         exclude_background: false,
         mapping: mapping.then_some(Mapping { latent: 4, width: 8 }),
-        labeler: None,
+        labeler,
         stages: vec![stage(false, true), stage(true, false)],
     };
     let mut seed = 1u32;
@@ -808,6 +813,51 @@ fn without_a_reference_the_look_is_the_seeds_where_the_model_draws_looks() {
         looks.push(output.tight());
     }
     assert!(looks[0] == looks[2] && looks[0] != looks[1] && looks[0] != source.tight());
+    host.end();
+}
+
+#[test]
+fn a_labeler_labels_what_has_no_labels_and_all_where_that_is_asked_for() {
+    let path = tiny_with("labeling.safetensors", false, Some(LabelerSizes { widths: vec![8, 8, 8] }));
+    let options = ContextOptions { device: Choice::Cpu, ..ContextOptions::default() };
+    let loaded = Context::new(options).unwrap().load(&Model::open(&path).unwrap()).unwrap();
+    let (width, height) = (40, 30);
+    let mut source = Picture::new(width, height, FLOAT, RGBA);
+    paint(&mut source, &colors(&map(width, height), 0.0, 3), false);
+    let tight = source.tight();
+    let layout = Layout::tight(width, height, Channels::Rgba, SampleType::F32);
+    let reference_tight = reference().tight();
+    let of_reference = Layout::tight(REFERENCE.0, REFERENCE.1, Channels::Rgb, SampleType::F32);
+    let (wanted, proposed) = loaded
+        .run("direct", None, |network, progress| {
+            let content = View::new(&tight, layout)?;
+            let reference = View::new(&reference_tight, of_reference)?;
+            let labels = label(network, &content, progress)?.labels;
+            let reference_labels = label(network, &reference, progress)?.labels;
+            let style = Style::extract(network, reference, &reference_labels, progress)?;
+            let mut result = vec![0; tight.len()];
+            let job = Job::new(content, &labels, Method::Network { network, style: &style });
+            restyle(&job, &mut ViewMut::new(&mut result, layout)?, progress)?;
+            Ok((result, labels))
+        })
+        .unwrap();
+    assert!(proposed != map(width, height));
+    let host = ready(GENERAL);
+    host.set_value("model", &*path);
+    host.still("Source", &source);
+    host.connect("ReferenceLabels", |_| None);
+    // Neither has labels; then both have, but are not to be looked at.
+    for automatic in [0, 1] {
+        host.set_value("labels", automatic);
+        let (status, output) = host.render(0.0, blank(&source));
+        assert_eq!(status, kOfxStatOK, "{:?}", persistent());
+        assert!(output.tight() == wanted, "{automatic}");
+        host.still("Labels", &plain(&map(width, height)));
+        host.still("ReferenceLabels", &plain(&map(REFERENCE.0, REFERENCE.1)));
+    }
+    host.set_value("labels", 0);
+    let (status, output) = host.render(0.0, blank(&source));
+    assert!(status == kOfxStatOK && output.tight() != wanted);
     host.end();
 }
 

@@ -126,6 +126,11 @@ fn measure(path: Option<&Path>, level: Level, runs: usize) -> Result<(serde_json
         Ok(())
     })?;
     let decode_cpu_ms = cpu_ms().zip(cpu).map(|(now, before)| (now - before) / runs as f64);
+    let label = || network.label(&rgb).map(drop).map_err(Error::from);
+    let label_ms = match network.config().labeler {
+        Some(_) => Some(median(runs, label)?),
+        None => None,
+    };
     let peak_rss_mb = peak_rss_mb();
 
     let threads = kernels::threads();
@@ -149,7 +154,7 @@ fn measure(path: Option<&Path>, level: Level, runs: usize) -> Result<(serde_json
         "threads": threads, "peak_gflops": peak, "load_ms": load_ms, "layout_ms": layout_ms, "fold_ms": fold_ms,
         "encode_ms": encode_ms, "mask_ms": mask_ms, "decode_ms": decode_ms, "encode_cpu_ms": encode_cpu_ms, "decode_cpu_ms": decode_cpu_ms, "restyle_ms": restyle_ms,
         "encode_gflops": encode_gflops, "decode_gflops": decode_flops * 1e-6 / decode_ms,
-        "peak_rss_mb": peak_rss_mb, "stages": json_stages,
+        "label_ms": label_ms, "peak_rss_mb": peak_rss_mb, "stages": json_stages,
     });
 
     let mut text = format!(
@@ -169,6 +174,9 @@ fn measure(path: Option<&Path>, level: Level, runs: usize) -> Result<(serde_json
             "  {part:17} {time:8.1} ms  {speed:6.1} GFLOP/s  {gflop:7.2} GFLOP  {:3.0} %\n",
             100.0 * speed / peak
         );
+    }
+    if let Some(label) = label_ms {
+        text += &format!("propose labels      {label:8.1} ms, twice a picture: it and its mirror image\n");
     }
     text += &format!("a restyle's network {restyle_ms:8.1} ms: two styles, two masks, two decodes");
     if let Some((encode, decode)) = encode_cpu_ms.zip(decode_cpu_ms) {

@@ -130,7 +130,8 @@ pub struct Args {
     /// cpu, cuda or cuda:N.
     #[arg(long, default_value = "cpu")]
     device: String,
-    /// Threads on the CPU; all by default.
+    /// Threads on the CPU; all by default. Where other programs work too, set CANDLE_NUM_THREADS=1 besides: candle's elementwise
+    /// operations have threads of their own that wait busily, a third of the processor's time as measured on a busy machine.
     #[arg(long)]
     threads: Option<usize>,
 

@@ -4,12 +4,13 @@
 //!
 //! Handles are numbers, never looked behind. Tests that use it run one after another: take [`Host::new`] first.
 
-#![allow(dead_code)] // Each test program uses a part of it.
+// Each test program uses a part of it; the types of what is transmuted stand beside it.
+#![allow(dead_code, clippy::missing_transmute_annotations)]
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::mem::transmute;
-use std::ptr::{null, null_mut};
+use std::ptr::null;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread::ThreadId;
 use std::time::Instant;
@@ -376,10 +377,10 @@ fn set(handle: *mut c_void, name: *const c_char, index: c_int, value: Value) -> 
         if kind == Descriptor && s.action != "OfxActionDescribe" {
             return Err(s.breach(format!("{name} set on a descriptor")));
         }
-        if let (Value::Text(v), Some(allowed)) = (&value, allowed(&name)) {
-            if !allowed.contains(&v.to_str().unwrap()) {
-                return Err(s.breach(format!("{name} set to {v:?}, not one of {allowed:?}")));
-            }
+        if let (Value::Text(v), Some(allowed)) = (&value, allowed(&name))
+            && !allowed.contains(&v.to_str().unwrap())
+        {
+            return Err(s.breach(format!("{name} set to {v:?}, not one of {allowed:?}")));
         }
         let values = s.sets.get_mut(&(handle as usize)).unwrap().values.entry(name.clone()).or_default();
         let (index, count) = (index as usize, values.len());
@@ -721,9 +722,7 @@ unsafe extern "C" fn clip_release_image(image: *mut c_void) -> OfxStatus {
             return Err(s.breach("a picture handed back that is not out".into()));
         };
         s.sets.remove(&(image as usize));
-        if out.clip == "Output" && !s.in_place {
-            s.output = Some(*out.picture);
-        } else if out.clip == "Source" && s.in_place {
+        if out.clip == if s.in_place { "Source" } else { "Output" } {
             s.output = Some(*out.picture);
         } else if !out.picture.is_intact() {
             return Err(s.breach(format!("memory beside the pixels of {} was written to", out.clip)));
@@ -1244,6 +1243,3 @@ pub fn progress() -> (Vec<f64>, usize) {
     let s = state();
     (s.progress.clone(), s.abort_calls)
 }
-
-
-
