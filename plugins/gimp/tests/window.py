@@ -421,7 +421,7 @@ def in_japanese():
     for down in (1, 0, 2):  # it is one of the three that the search finds
         main_window()
         key("slash")
-        until("the action search", lambda: windows("^検索$"), 15)
+        until("the action search", lambda: windows("^検索$|Search Actions"), 15)
         time.sleep(0.5)
         x("type", "CA2-SIS")
         time.sleep(1.5)

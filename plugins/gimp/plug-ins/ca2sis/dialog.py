@@ -546,6 +546,8 @@ class Dialog:
             told.append(_("The model does not know pictures like this one well. Look closely, or try Colour statistics."))
         elif doubtful:
             told.append(_("The model is not sure of {}: look closely there.").format(doubtful))
+        if self.config.get_property("labels") is None:
+            told.append(_("CA2-SIS Label this Layer shows the labels that were found, to be corrected."))
         return " ".join(told)
 
     def on_resize(self, _widget, _area):
