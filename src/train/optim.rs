@@ -140,7 +140,7 @@ fn sum_of_squares(x: &Tensor) -> Result<f64> {
             return Ok(values.iter().map(|&v| f64::from(v) * f64::from(v)).sum());
         }
     }
-    Ok(x.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_device(&Device::Cpu)?.to_scalar::<f64>()?)
+    Ok(x.sqr()?.sum_all()?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_scalar::<f64>()?)
 }
 
 fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
