@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::Device;
+use once_cell::sync::OnceCell;
 
 use crate::attention::{self, AttentionMaps, attention};
 use crate::device::{self, Choice};
@@ -51,6 +52,9 @@ pub struct Options {
 }
 
 /// An open device with a worker that owns it. Cheap to clone; work asked of one context runs in order, whoever asks.
+///
+/// Where the device was chosen by itself and is a GPU that fails in a call, that call returns [`Error::Device`] and those after
+/// it run on the CPU.
 #[derive(Clone)]
 pub struct Context(Arc<Inner>);
 
@@ -58,6 +62,10 @@ struct Inner {
     device: OnWorker<Device>,
     worker: Arc<Worker>,
     info: device::Info,
+    /// Whether the device was chosen by itself, so that the CPU may stand in for it.
+    chosen: bool,
+    /// The CPU, once it stands in.
+    stand_in: OnceCell<device::Info>,
     memory_limit: Option<u64>,
     log: Option<Log>,
 }
@@ -88,30 +96,34 @@ impl Context {
     /// [`Error::Device`] when a device asked for by name is not there or this build cannot use it;
     /// [`Error::InvalidArgument`] for more than 1024 threads.
     pub fn new(options: Options) -> Result<Self> {
+        Self::with(options, device::select)
+    }
+
+    /// With the device that `select` opens, on the worker.
+    fn with(
+        options: Options,
+        select: impl FnOnce(Choice) -> Result<device::Selected> + Send,
+    ) -> Result<Self> {
         let worker = Arc::new(Worker::new(options.threads)?);
-        let (device, info) = worker.run(None, |_| {
-            let device = device::open(options.device)?;
-            let info = device::Info::of(&device);
-            Ok((device, info))
-        })?;
+        let device::Selected { device, info, passed_over } = worker.run(None, |_| select(options.device))?;
         let device = OnWorker { object: Some(device), worker: worker.clone() };
         let Options { memory_limit, log, .. } = options;
-        let context = Self(Arc::new(Inner { device, worker, info, memory_limit, log }));
+        let chosen = options.device == Choice::Auto;
+        let stand_in = OnceCell::new();
+        let context = Self(Arc::new(Inner { device, worker, info, chosen, stand_in, memory_limit, log }));
         let info = context.device_info();
         let threads = context.threads();
         context.log(Level::Info, || format!("device {}: {}, {threads} threads", info.choice, info.name));
-        if context.0.log.is_some() && options.device == Choice::Auto && info.choice == Choice::Cpu {
-            for kind in device::list().iter().filter(|d| d.choice != Choice::Cpu) {
-                let why = kind.unavailable.as_deref().unwrap_or("it did not open");
-                context.log(Level::Debug, || format!("device {} was not chosen: {why}", kind.choice));
-            }
+        for passed in passed_over {
+            let level = if passed.unexpected { Level::Warning } else { Level::Debug };
+            context.log(level, || format!("device {} instead: {}", info.choice, passed.why));
         }
         Ok(context)
     }
 
-    /// The device that was opened.
+    /// The device that calls run on: the one that was opened, or the CPU since that failed.
     pub fn device_info(&self) -> &device::Info {
-        &self.0.info
+        self.0.stand_in.get().unwrap_or(&self.0.info)
     }
 
     pub fn threads(&self) -> usize {
@@ -138,16 +150,36 @@ impl Context {
         work: impl FnOnce(&Device, Progress) -> Result<T> + Send,
     ) -> Result<T> {
         let start = Instant::now();
-        let device: &Device = &self.0.device;
-        let result = self.0.worker.run(observer, |progress| work(device, progress));
+        static CPU: Device = Device::Cpu;
+        let result = self.0.worker.run(observer, |progress| {
+            // Looked at in this call's turn: the one before may have found the device to fail.
+            let device: &Device = if self.0.stand_in.get().is_some() { &CPU } else { &self.0.device };
+            work(device, progress)
+        });
         match &result {
             Ok(_) => self.log(Level::Debug, || format!("{what}: {:.3} s", start.elapsed().as_secs_f64())),
             // From inside a callback, where the log is a callback itself.
             Err(Error::Busy) => {}
             Err(Error::Cancelled) => self.log(Level::Debug, || format!("{what}: cancelled")),
-            Err(e) => self.log(Level::Error, || format!("{what}: {e}")),
+            Err(e) => {
+                self.log(Level::Error, || format!("{what}: {e}"));
+                self.stand_in_after(e);
+            }
         }
         result
+    }
+
+    /// Leaves a GPU that was chosen by itself and failed.
+    fn stand_in_after(&self, error: &Error) {
+        let Inner { info, chosen, stand_in, .. } = &*self.0;
+        if *chosen && info.choice != Choice::Cpu && matches!(error, Error::Device(_)) {
+            let cpu = device::Info::of(&Device::Cpu);
+            if stand_in.set(cpu).is_ok() {
+                self.log(Level::Warning, || {
+                    format!("device {} failed: calls run on the CPU from now on", info.choice)
+                });
+            }
+        }
     }
 
     /// Refuses, as [`run`](Self::run) does, to go on inside this context's own observer or log: for callers that have work of
@@ -168,6 +200,7 @@ impl Context {
         let loaded = LoadedModel(Arc::new(Loaded {
             model: model.clone(),
             network: OnWorker { object: Some(network), worker: self.0.worker.clone() },
+            stand_in: OnceCell::new(),
             context: self.clone(),
         }));
         let about = model.metadata();
@@ -203,6 +236,8 @@ pub struct LoadedModel(Arc<Loaded>);
 struct Loaded {
     model: Model,
     network: OnWorker<Network>,
+    /// The network on the CPU, where that stands in for the context's device.
+    stand_in: OnceCell<Network>,
     context: Context,
 }
 
@@ -256,7 +291,7 @@ impl LoadedModel {
         }
     }
 
-    /// The network; its tensors are the device's, so work with them through [`run`](Self::run).
+    /// The network, for its sizes; its tensors are the device's, so work with them through [`run`](Self::run).
     pub(crate) fn network(&self) -> &Network {
         &self.0.network
     }
@@ -334,13 +369,116 @@ impl LoadedModel {
         observer: Option<Observer>,
         work: impl FnOnce(&Network, Progress) -> Result<T> + Send,
     ) -> Result<T> {
-        let network: &Network = &self.0.network;
-        self.0.context.run(what, observer, |_, progress| work(network, progress))
+        let Loaded { model, network, stand_in, context } = &*self.0;
+        context.run(what, observer, |device, progress| {
+            let network = match context.0.stand_in.get() {
+                Some(_) => stand_in.get_or_try_init(|| model.network(device))?,
+                None => network,
+            };
+            work(network, progress)
+        })
     }
 }
 
 impl fmt::Debug for LoadedModel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LoadedModel").field("model", &self.0.model).field("context", &self.0.context).finish()
+    }
+}
+
+#[cfg(all(test, feature = "embed-model"))]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::device::{Info, Selected};
+
+    type Lines = Arc<Mutex<Vec<(Level, String)>>>;
+
+    /// A context whose GPU is played by the CPU.
+    fn with_gpu(wish: Choice) -> (Context, Lines) {
+        let lines = Lines::default();
+        let heard = lines.clone();
+        let log: Log = Box::new(move |level, line| heard.lock().unwrap().push((level, line.to_owned())));
+        let select = |_| {
+            let info = Info { choice: Choice::Cuda(0), name: "a GPU".into(), memory: 1, unavailable: None };
+            Ok(Selected { device: Device::Cpu, info, passed_over: Vec::new() })
+        };
+        let options = Options { device: wish, log: Some(log), ..Options::default() };
+        (Context::with(options, select).unwrap(), lines)
+    }
+
+    fn no_memory<T>() -> Result<T> {
+        let text = "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")";
+        Err(candle_core::Error::Cuda(text.into()).into())
+    }
+
+    #[test]
+    fn a_gpu_chosen_by_itself_that_fails_is_an_error_once_and_then_the_cpu_stands_in() {
+        let (context, lines) = with_gpu(Choice::Auto);
+        let loaded = context.load(&Model::embedded().unwrap()).unwrap();
+        let before = loaded.run("which", None, |n, _| Ok(std::ptr::from_ref(n) as usize)).unwrap();
+        assert_eq!(context.device_info().choice, Choice::Cuda(0));
+
+        let error = loaded.run("restyle", None, |_, _| no_memory::<()>()).unwrap_err();
+        assert!(matches!(&error, Error::Device(why) if why.contains("no memory left")), "{error}");
+        assert_eq!(context.device_info().choice, Choice::Cpu);
+        let warned =
+            |(level, line): &&(Level, String)| *level == Level::Warning && line.contains("on the CPU");
+        assert_eq!(lines.lock().unwrap().iter().filter(warned).count(), 1);
+
+        // Another network, made on the CPU, and the same one for every call after.
+        let after = || loaded.run("which", None, |n, _| Ok(std::ptr::from_ref(n) as usize)).unwrap();
+        assert_ne!(after(), before);
+        assert_eq!(after(), after());
+        let code = loaded.run("style", None, |n, _| {
+            Ok(n.map_noise(&candle_core::Tensor::zeros(
+                (1, n.config().mapping.map_or(1, |m| m.latent)),
+                candle_core::DType::F32,
+                &Device::Cpu,
+            )?)
+            .is_ok())
+        });
+        assert_eq!(code.unwrap(), loaded.config().mapping.is_some());
+    }
+
+    #[test]
+    fn a_gpu_that_was_named_is_kept_and_the_next_call_tries_it_again() {
+        let (context, lines) = with_gpu(Choice::Cuda(0));
+        let loaded = context.load(&Model::embedded().unwrap()).unwrap();
+        let which = || loaded.run("which", None, |n, _| Ok(std::ptr::from_ref(n) as usize)).unwrap();
+        let before = which();
+        assert!(loaded.run("restyle", None, |_, _| no_memory::<()>()).is_err());
+        assert_eq!((which(), context.device_info().choice), (before, Choice::Cuda(0)));
+        assert!(!lines.lock().unwrap().iter().any(|(level, _)| *level == Level::Warning));
+    }
+
+    #[test]
+    fn other_errors_and_cancelling_leave_the_gpu_in_use() {
+        let (context, _) = with_gpu(Choice::Auto);
+        for error in [Error::Cancelled, Error::invalid("x"), candle_core::Error::Msg("shapes".into()).into()]
+        {
+            assert!(context.run("x", None, |_, _| Err::<(), _>(error)).is_err());
+            assert_eq!(context.device_info().choice, Choice::Cuda(0));
+        }
+    }
+
+    #[test]
+    fn what_auto_passed_over_is_in_the_log() {
+        let lines = Lines::default();
+        let heard = lines.clone();
+        let log: Log = Box::new(move |level, line| heard.lock().unwrap().push((level, line.to_owned())));
+        let passed = |why: &str, unexpected| crate::device::PassedOver { why: why.into(), unexpected };
+        let select = |_| {
+            let passed_over = vec![passed("the driver is broken", true), passed("no Metal", false)];
+            Ok(Selected { device: Device::Cpu, info: Info::of(&Device::Cpu), passed_over })
+        };
+        Context::with(Options { log: Some(log), ..Options::default() }, select).unwrap();
+        let lines = lines.lock().unwrap();
+        assert!(
+            lines.contains(&(Level::Warning, "device cpu instead: the driver is broken".into())),
+            "{lines:?}"
+        );
+        assert!(lines.contains(&(Level::Debug, "device cpu instead: no Metal".into())), "{lines:?}");
     }
 }

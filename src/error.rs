@@ -43,9 +43,19 @@ pub enum Error {
     /// The work was stopped on request.
     #[error("cancelled")]
     Cancelled,
-    /// A tensor operation failed: a defect of this library unless memory ran out.
+    /// A tensor operation failed: a defect of this library.
     #[error(transparent)]
-    Tensor(#[from] candle_core::Error),
+    Tensor(candle_core::Error),
+}
+
+impl From<candle_core::Error> for Error {
+    /// A GPU's own failure, such as memory that ran out, becomes [`Device`](Self::Device).
+    fn from(error: candle_core::Error) -> Self {
+        match crate::device::failure(&error) {
+            Some(what) => Self::Device(what),
+            None => Self::Tensor(error),
+        }
+    }
 }
 
 impl Error {

@@ -64,7 +64,8 @@ fn silence_our_panics() {
     HOOK.get_or_init(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            if !is_worker_thread() && !INSIDE.try_with(Cell::get).unwrap_or(false) {
+            let ours = is_worker_thread() || crate::device::is_opening();
+            if !ours && !INSIDE.try_with(Cell::get).unwrap_or(false) {
                 return before(info);
             }
             if let Ok(mut place) = PANIC_PLACE.lock() {

@@ -270,7 +270,8 @@ fn recompute(
         ("noise_image".into(), planar(&noise_image)?),
     ]);
     for (name, map) in decoded.stages {
-        let pixels = map.flatten_to(2)?.to_dtype(DType::F64)?; // (side side, c)
+        // On the CPU, as Metal has no f64.
+        let pixels = map.flatten_to(2)?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?; // (side side, c)
         let mean = pixels.mean_keepdim(0)?;
         let deviation = pixels.broadcast_sub(&mean)?.sqr()?.mean_keepdim(0)?.sqrt()?;
         got.insert(format!("stage.{name}"), Tensor::cat(&[mean, deviation], 0)?.to_dtype(DType::F32)?);

@@ -59,12 +59,11 @@ impl Adam {
 
     /// The length of the whole gradient.
     pub fn gradient_norm(&self, gradients: &GradStore) -> Result<f64> {
-        let squares = self
-            .parameters
-            .par_iter()
-            .filter_map(|p| gradients.get(&p.variable))
-            .map(sum_of_squares)
-            .collect::<Result<Vec<f64>>>()?;
+        let gradients: Vec<_> = self.parameters.iter().filter_map(|p| gradients.get(&p.variable)).collect();
+        let squares = match gradients.iter().all(|g| fused(g)) {
+            true => gradients.into_par_iter().map(sum_of_squares).collect::<Result<Vec<f64>>>()?,
+            false => gradients.into_iter().map(sum_of_squares).collect::<Result<_>>()?,
+        };
         Ok(squares.iter().sum::<f64>().sqrt())
     }
 
@@ -72,7 +71,7 @@ impl Adam {
     pub fn step(&self, gradients: &GradStore, learning_rate: f64, t: usize) -> Result<()> {
         let correction = |beta: f64| 1.0 - beta.powi(t.min(1_000_000) as i32);
         let (c1, c2) = (correction(self.beta1), correction(self.beta2));
-        self.parameters.par_iter().try_for_each(|p| {
+        let one = |p: &Parameter| {
             let Some(gradient) = gradients.get(&p.variable) else { return Ok(()) };
             let gradient = gradient.contiguous()?;
             let direction = match &p.first {
@@ -84,7 +83,11 @@ impl Adam {
             };
             second_moment(&p.second, &gradient, self.beta2)?;
             descend(&p.variable, direction, &p.second, p.rate * learning_rate / c1, c2)
-        })
+        };
+        match self.parameters.iter().all(|p| fused(&p.variable)) {
+            true => self.parameters.par_iter().try_for_each(one),
+            false => self.parameters.iter().try_for_each(one),
+        }
     }
 }
 
@@ -92,14 +95,19 @@ fn zeros(like: &Var) -> Result<Var> {
     Ok(Var::zeros(like.shape(), like.dtype(), like.device())?)
 }
 
-/// Whether the fused passes over slices below are there for this tensor.
+/// Whether the fused passes over slices below are there for this tensor. Elsewhere one thread does all: on CUDA every thread
+/// has a stream of its own in candle, and nothing orders what two of them do.
 fn fused(x: &Tensor) -> bool {
     x.device().is_cpu() && x.dtype() == DType::F32
 }
 
 /// Moves every mean towards its variable: mean = decay mean + (1 - decay) variable.
 pub fn average(means: &BTreeMap<String, Var>, variables: &BTreeMap<String, Var>, decay: f64) -> Result<()> {
-    means.par_iter().try_for_each(|(name, mean)| blend(mean, &variables[name].as_detached_tensor(), decay))
+    let one = |(name, mean): (&String, &Var)| blend(mean, &variables[name].as_detached_tensor(), decay);
+    match means.values().all(|mean| fused(mean)) {
+        true => means.par_iter().try_for_each(one),
+        false => means.iter().try_for_each(one),
+    }
 }
 
 /// mean = decay mean + (1 - decay) x
@@ -140,7 +148,7 @@ fn sum_of_squares(x: &Tensor) -> Result<f64> {
             return Ok(values.iter().map(|&v| f64::from(v) * f64::from(v)).sum());
         }
     }
-    Ok(x.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_device(&Device::Cpu)?.to_scalar::<f64>()?)
+    Ok(x.sqr()?.sum_all()?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_scalar::<f64>()?)
 }
 
 fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {

@@ -1,19 +1,21 @@
-//! `ca2sis bench`: how fast the network is on this processor.
+//! `ca2sis bench`: how fast the network is on this processor, or on a GPU.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use ca2sis::device::{self, Choice};
 use ca2sis::kernels;
 use ca2sis::kernels::simd::Level;
 use ca2sis::model::{Class, FORMAT, Metadata, Model, save};
-use ca2sis::nn::{self, Config, Timing, golden::Formula};
+use ca2sis::nn::{self, Config, Network, Timing, golden::Formula};
 use ca2sis::progress::Progress;
 use ca2sis::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 
-use crate::common::say;
+use crate::common::{open_device, say};
 
 /// Measure the network's parts: medians, against this processor's own peak
 #[derive(clap::Args)]
@@ -27,6 +29,15 @@ pub struct Args {
     /// Threads to compute with [default: CA2SIS_THREADS, or all processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// auto, cpu, cuda, cuda:N, metal or metal:N; on a GPU the network as it stands, of which only wholes are measured
+    #[arg(long, value_name = "DEVICE", default_value_t = Choice::Cpu)]
+    device: Choice,
+    /// Measure the CPU as a GPU is: the network as it stands, rather than the forms made for the CPU
+    #[arg(long)]
+    plain: bool,
+    /// Pictures at once, on a GPU or with --plain: several for several rows
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u16).range(1..=256))]
+    batch: Vec<u16>,
     /// Precision of the decode's large products
     #[arg(long, value_name = "P", default_value = "f32")]
     precision: Precision,
@@ -68,6 +79,18 @@ pub fn run(args: Args) -> Result<bool> {
         }
         (false, path) => path,
     };
+    let device = open_device(args.device)?;
+    if args.plain || !device.is_cpu() {
+        if let Precision::Bf16 = args.precision {
+            return Err(Error::unsupported(
+                "--precision bf16 is for the forms made for the CPU: leave it out",
+            ));
+        }
+        let batches: Vec<usize> = args.batch.iter().map(|&n| n.into()).collect();
+        let (report, text) = measure_plain(path.as_deref(), &device, &batches, args.runs.into())?;
+        say!("{}", if crate::common::json() { report.to_string() } else { text });
+        return Ok(true);
+    }
     let level = match args.precision {
         Precision::F32 => Level::best(),
         Precision::Bf16 => Level::bf16()
@@ -78,17 +101,117 @@ pub fn run(args: Args) -> Result<bool> {
     Ok(true)
 }
 
-fn measure(path: Option<&Path>, level: Level, runs: usize) -> Result<(serde_json::Value, String)> {
-    let load = || -> Result<_> {
-        let begun = Instant::now();
-        let model = match path {
-            Some(path) => Model::open(path)?,
-            None => Model::embedded()?,
-        };
-        Ok((model.network(&Device::Cpu)?, ms(begun.elapsed())))
+/// Blocks of classes, and colours by position: `(b, side, side, n)` and `(b, side, side, 3)`, all alike.
+fn inputs(classes: usize, side: usize, batch: usize, device: &Device) -> Result<(Tensor, Tensor)> {
+    let labels: Vec<u32> =
+        (0..side * side).map(|i| ((i / side / 16 * 7 + i % side / 16 * 5) % classes) as u32).collect();
+    let labels = Tensor::from_vec(labels, (1, side, side), &Device::Cpu)?;
+    let onehot = candle_nn::encoding::one_hot(labels, classes, 1f32, 0f32)?;
+    let rgb: Vec<f32> = (0..side * side * 3).map(|i| (i * 7919 % 2003) as f32 / 1001.0 - 1.0).collect();
+    let rgb = Tensor::from_vec(rgb, (1, side, side, 3), &Device::Cpu)?;
+    let many = |t: &Tensor| t.repeat((batch, 1, 1, 1))?.contiguous()?.to_device(device);
+    Ok((many(&onehot)?, many(&rgb)?))
+}
+
+fn load(path: Option<&Path>, device: &Device) -> Result<(Network, f64)> {
+    let begun = Instant::now();
+    let model = match path {
+        Some(path) => Model::open(path)?,
+        None => Model::embedded()?,
     };
-    load()?; // the file's pages come into memory
-    let (network, load_ms) = load()?;
+    let network = model.network(device)?;
+    device.synchronize()?;
+    Ok((network, ms(begun.elapsed())))
+}
+
+/// The network as it stands, on any device.
+fn measure_plain(
+    path: Option<&Path>,
+    device: &Device,
+    batches: &[usize],
+    runs: usize,
+) -> Result<(serde_json::Value, String)> {
+    let info = device::Info::of(device);
+    let idle = device::memory_in_use(device)?;
+    load(path, device)?; // the file's pages come into memory, the device's kernels with the first runs below
+    let (network, load_ms) = load(path, device)?;
+    let loaded_mb = device::memory_in_use(device)?.zip(idle).map(|(now, idle)| mb(now.saturating_sub(idle)));
+    let (classes, side) = (network.config().classes, network.config().resolution);
+    let mut text = format!(
+        "{classes} classes, {side}x{side}, f32, {} ({}); medians of {runs}\nload {load_ms:.1} ms\n",
+        info.choice, info.name
+    );
+    let mut rows = Vec::new();
+    for &batch in batches {
+        let (onehot, rgb) = inputs(classes, side, batch, device)?;
+        let timed = |f: &dyn Fn() -> Result<Tensor>| -> Result<(f64, Tensor)> {
+            let once = || {
+                let made = f()?;
+                device.synchronize()?;
+                Ok(made)
+            };
+            let made = once()?;
+            Ok((median(runs, || once().map(drop))?, made))
+        };
+        let (row, peak_mb) = with_peak(device, || {
+            let (encode_ms, style) = timed(&|| network.encode_style_plain(&rgb, &onehot, Progress::NONE))?;
+            let (mask_ms, code) = timed(&|| Ok(network.encode_mask(&onehot)?))?;
+            let (decode_ms, _) = timed(&|| network.generate_plain(&code, &style, Progress::NONE))?;
+            Ok([encode_ms, mask_ms, decode_ms])
+        })?;
+        let [encode_ms, mask_ms, decode_ms] = row;
+        let peak_mb = peak_mb.zip(idle).map(|(peak, idle)| mb(peak.saturating_sub(idle)));
+        let speed = batch as f64 * 1e3;
+        rows.push(json!({
+            "batch": batch, "encode_ms": encode_ms, "mask_ms": mask_ms, "decode_ms": decode_ms,
+            "encodes_per_second": speed / encode_ms, "decodes_per_second": speed / decode_ms,
+            "peak_device_mb": peak_mb,
+        }));
+        text += &format!(
+            "batch {batch:3}: encode style {encode_ms:8.1} ms, encode mask {mask_ms:8.1} ms, decode {decode_ms:8.1} ms: {:.1} \
+             decodes a second",
+            speed / decode_ms
+        );
+        text += &peak_mb.map_or("\n".into(), |mb| format!(", {mb:.0} MB of the device\n"));
+    }
+    let peak_rss_mb = peak_rss_mb();
+    text += &peak_rss_mb.map_or(String::new(), |mb| format!("peak memory {mb:.0} MB"));
+    let report = json!({
+        "device": info.choice.to_string(), "device_name": info.name, "form": "plain", "precision": "f32",
+        "classes": classes, "resolution": side, "threads": kernels::threads(), "runs": runs,
+        "load_ms": load_ms, "loaded_device_mb": loaded_mb, "batches": rows, "peak_rss_mb": peak_rss_mb,
+    });
+    Ok((report, text))
+}
+
+fn mb(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// Runs `work` and gives the most of the device's memory that was taken meanwhile, looked at every few milliseconds.
+fn with_peak<T>(device: &Device, work: impl FnOnce() -> Result<T>) -> Result<(T, Option<u64>)> {
+    if device::memory_in_use(device)?.is_none() {
+        return Ok((work()?, None));
+    }
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut peak = 0;
+            while !done.load(Ordering::Relaxed) {
+                peak = peak.max(device::memory_in_use(device).ok().flatten().unwrap_or(0));
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            peak
+        });
+        let result = work();
+        done.store(true, Ordering::Relaxed);
+        Ok((result?, watch.join().ok()))
+    })
+}
+
+fn measure(path: Option<&Path>, level: Level, runs: usize) -> Result<(serde_json::Value, String)> {
+    load(path, &Device::Cpu)?; // the file's pages come into memory
+    let (network, load_ms) = load(path, &Device::Cpu)?;
     let config = network.config().clone();
     let (classes, side) = (config.classes, config.resolution);
 
@@ -96,14 +219,7 @@ fn measure(path: Option<&Path>, level: Level, runs: usize) -> Result<(serde_json
     network.warm_up(level)?;
     let layout_ms = ms(begun.elapsed());
 
-    // Blocks of classes, and colours by position.
-    let labels: Vec<u32> =
-        (0..side * side).map(|i| ((i / side / 16 * 7 + i % side / 16 * 5) % classes) as u32).collect();
-    let labels = Tensor::from_vec(labels, (1, side, side), &Device::Cpu)?;
-    let onehot = candle_nn::encoding::one_hot(labels, classes, 1f32, 0f32)?;
-    let rgb: Vec<f32> = (0..side * side * 3).map(|i| (i * 7919 % 2003) as f32 / 1001.0 - 1.0).collect();
-    let rgb = Tensor::from_vec(rgb, (1, side, side, 3), &Device::Cpu)?;
-
+    let (onehot, rgb) = inputs(classes, side, 1, &Device::Cpu)?;
     let style = network.encode_style(&rgb, &onehot, Progress::NONE)?;
     let cpu = cpu_ms();
     let encode_ms = median(runs, || network.encode_style(&rgb, &onehot, Progress::NONE).map(drop))?;

@@ -87,7 +87,7 @@ pub struct ModelArgs {
     #[arg(long, value_name = "FILE", env = "CA2SIS_MODEL", hide_env_values = true)]
     pub model: Option<PathBuf>,
     /// auto, cpu, cuda, cuda:N, metal or metal:N
-    #[arg(long, value_name = "DEVICE", default_value_t)]
+    #[arg(long, value_name = "DEVICE", default_value_t, env = "CA2SIS_DEVICE", hide_env_values = true)]
     pub device: Choice,
 }
 
@@ -101,9 +101,20 @@ impl ModelArgs {
 
     pub fn open(&self) -> Result<(Model, Network)> {
         let model = self.open_model()?;
-        let network = model.network(&device::open(self.device)?)?;
+        let network = model.network(&open_device(self.device)?)?;
         Ok((model, network))
     }
+}
+
+/// Opens a device, and says on stderr where it is the CPU although there is a GPU.
+pub fn open_device(choice: Choice) -> Result<Device> {
+    let selected = device::select(choice)?;
+    if !json() {
+        for passed in selected.passed_over.iter().filter(|passed| passed.unexpected) {
+            eprintln!("ca2sis: {}; it goes on with {}", passed.why, selected.info.choice);
+        }
+    }
+    Ok(selected.device)
 }
 
 /// How much a command may allocate.

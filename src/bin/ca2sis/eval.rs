@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use ca2sis::eval::{Blind, Evaluation, Features, Method, Set, Sheet, Table};
 use ca2sis::nn::Network;
 use ca2sis::progress::Progress;
-use ca2sis::{Error, Result, device};
+use ca2sis::{Error, Result};
 
-use crate::common::{ModelArgs, check_output, json};
+use crate::common::{ModelArgs, check_output, json, open_device};
 use crate::progress::Bar;
 
 /// Measure results on pictures with label maps, beside simple methods
@@ -124,7 +124,7 @@ pub fn run(args: Args) -> Result<bool> {
         methods.retain(|m| !m.needs_network());
     }
     let weights = args.perceptual.as_deref();
-    let features = weights.map(|path| Features::open(path, &device::open(args.model.device)?)).transpose()?;
+    let features = weights.map(|path| Features::open(path, &open_device(args.model.device)?)).transpose()?;
     let evaluation = Evaluation {
         set: &set,
         references,

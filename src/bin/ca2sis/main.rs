@@ -71,6 +71,13 @@ enum Command {
 }
 
 fn main() {
+    // A driver's panic while a GPU is opened becomes an error, which is all that need be said of it.
+    let said = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !ca2sis::device::is_opening() {
+            said(panic);
+        }
+    }));
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     common::set_json(cli.json);

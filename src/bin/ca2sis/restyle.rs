@@ -16,7 +16,7 @@ use clap::ArgMatches;
 use crate::batch::{self, Task};
 use crate::common::{
     Hashes, LimitArgs, Made, ModelArgs, RecordArgs, RecordWhere, ReferenceArgs, Styles, advise, json,
-    labels_of, names, say, say_error, write_result,
+    labels_of, names, open_device, say, say_error, write_result,
 };
 use crate::progress::{Bar, catch_interrupts, check_interrupt};
 use crate::repeat::Repeat;
@@ -180,7 +180,7 @@ impl Shared {
             job.method == How::Network || job.labels.is_none() || job.reference.needs_labeler()
         };
         let device = match jobs.iter().any(needs_network) {
-            true => Some(device::open(args.device)?),
+            true => Some(open_device(args.device)?),
             false => None,
         };
         let network = device.as_ref().map(|device| model.network(device)).transpose()?;

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ca2sis::device::Choice;
 use ca2sis::model::{Model, TrainingData, classes_from_json};
 use ca2sis::nn::Config;
 use ca2sis::train::{self, Description, Ending, Event, MaskInit, Part, Recipe, RunDir, RunOptions, preset};
 use ca2sis::{Error, Result};
-use candle_core::Device;
 use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::common::open_device;
 
 /// Train a model, or go on with a run.
 ///
@@ -127,9 +129,9 @@ pub struct Args {
     /// Save and stop after this many minutes.
     #[arg(long, value_name = "MINUTES")]
     time_limit: Option<f64>,
-    /// cpu, cuda or cuda:N.
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    /// auto, cpu, cuda, cuda:N, metal or metal:N.
+    #[arg(long, value_name = "DEVICE", default_value_t = Choice::Cpu)]
+    device: Choice,
     /// Threads on the CPU; all by default. Where other programs work too, set CANDLE_NUM_THREADS=1 besides: candle's elementwise
     /// operations have threads of their own that wait busily, a third of the processor's time as measured on a busy machine.
     #[arg(long)]
@@ -177,7 +179,7 @@ pub fn run(args: Args) -> Result<bool> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         pool.map_err(|e| Error::invalid(format!("--threads {threads}: {e}")))?;
     }
-    let device = device(&args.device)?;
+    let device = open_device(args.device)?;
     let recipe = recipe(&args)?;
     let options = options(&args, &recipe)?;
 
@@ -243,16 +245,6 @@ pub fn run(args: Args) -> Result<bool> {
         ),
     }
     Ok(true)
-}
-
-fn device(name: &str) -> Result<Device> {
-    let cuda = |index| Device::new_cuda(index).map_err(|e| Error::Device(format!("{name}: {e}")));
-    match name.split_once(':') {
-        None if name == "cpu" => Ok(Device::Cpu),
-        None if name == "cuda" => cuda(0),
-        Some(("cuda", index)) if index.parse::<usize>().is_ok() => cuda(index.parse().unwrap_or_default()),
-        _ => Err(Error::invalid(format!("--device {name}: it is cpu, cuda or cuda:N"))),
-    }
 }
 
 /// The run's recipe where there is a run, else the published one, with what the command line says put in.

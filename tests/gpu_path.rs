@@ -1,0 +1,285 @@
+//! The path that a GPU takes, as far as a machine without one can test it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ca2sis::nn::golden::Formula;
+use ca2sis::nn::{Config, LabelerSizes, Mapping, Network, Stage};
+use ca2sis::progress::Progress;
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Code without comments and without what follows the first tests.
+fn code(path: impl AsRef<Path>) -> String {
+    let text = read(path);
+    let lines = text.lines().take_while(|l| !l.starts_with("#[cfg(test)]"));
+    lines.map(|l| l.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+/// Identifiers that follow `before` and are called.
+fn called<'a>(code: &'a str, before: &'a str) -> impl Iterator<Item = &'a str> {
+    code.split(before).skip(1).filter_map(|after| {
+        let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
+        let (name, rest) = after.split_at(end);
+        (!name.is_empty() && (rest.starts_with('(') || rest.starts_with("::<"))).then_some(name)
+    })
+}
+
+/// What hands tensors to the device: the network but its forms for the CPU, and the network's callers.
+const SOURCES: [&str; 13] = [
+    "src/nn/mod.rs",
+    "src/nn/ops.rs",
+    "src/nn/layers.rs",
+    "src/nn/attention.rs",
+    "src/nn/generator.rs",
+    "src/nn/mask_embedder.rs",
+    "src/nn/style_encoder.rs",
+    "src/nn/noise_mapping.rs",
+    "src/nn/labeler.rs",
+    "src/style.rs",
+    "src/synthesis.rs",
+    "src/attention.rs",
+    "src/label.rs",
+];
+
+/// Folder of a dependency's source, by cargo; none with a note where cargo cannot tell.
+fn source_of(name: &str) -> Option<PathBuf> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let told =
+        Command::new(cargo).args(["metadata", "--format-version=1", "--locked"]).current_dir(root()).output();
+    let told: Option<serde_json::Value> =
+        told.ok().and_then(|told| serde_json::from_slice(&told.stdout).ok());
+    let found = told.as_ref().and_then(|told| {
+        let package = told["packages"].as_array()?.iter().find(|p| p["name"] == name)?;
+        Some(Path::new(package["manifest_path"].as_str()?).parent()?.to_owned())
+    });
+    if found.is_none() {
+        println!("skipped: operations against {name} (cargo metadata does not find its source)");
+    }
+    found
+}
+
+/// The rows of tests/gpu/metal.md: method, and what the Metal backend has for it.
+fn table() -> BTreeMap<String, Vec<String>> {
+    let text = read("tests/gpu/metal.md");
+    let ticked = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let rows = text.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|line| {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').collect();
+        (ticked(cells[0]).remove(0), ticked(cells[2]))
+    })
+    .collect()
+}
+
+/// The names of `Tensor`'s methods: those written out, and those that its macros make.
+fn tensor_methods(candle: &Path) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for file in ["src/tensor.rs", "src/tensor_cat.rs"] {
+        let text = read(candle.join(file));
+        names.extend(called(&text, "    pub fn ").map(str::to_owned));
+        // Generic ones, `name<...>(`.
+        let generic =
+            text.split("    pub fn ").skip(1).filter_map(|t| Some(t.split_once(['<', '('])?.0.to_owned()));
+        names.extend(generic);
+        for line in text.lines().filter_map(|l| l.strip_prefix("    ")) {
+            if let Some((makes, rest)) = line.split_once("_op!(").or_else(|| line.split_once("_op_scalar!("))
+            {
+                if ["unary", "binary", "broadcast_binary"].contains(&makes) {
+                    names.extend(rest.split_once(',').map(|(name, _)| name.to_owned()));
+                }
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn every_tensor_operation_of_the_network_is_in_the_table_of_metals() {
+    let Some(candle) = source_of("candle-core") else { return };
+    let methods = tensor_methods(&candle);
+    // That the names were found at all.
+    for known in ["matmul", "cat", "gelu_erf", "broadcast_div", "to_vec1", "argmax", "upsample_bilinear2d"] {
+        assert!(methods.contains(known), "{known} is not among the methods found");
+    }
+    let table = table();
+    let mut used = BTreeSet::new();
+    for file in SOURCES {
+        let code = code(file);
+        for name in called(&code, ".").chain(called(&code, "Tensor::")).filter(|name| methods.contains(*name))
+        {
+            assert!(
+                table.contains_key(name),
+                "{file} uses `{name}`, which tests/gpu/metal.md does not list: see that candle's Metal backend has it in \
+                 f32, f16 and bf16, and add its row"
+            );
+            used.insert(name.to_owned());
+        }
+        // Candle's layers have kernels of their own, some for the CPU and CUDA alone.
+        let layers = [
+            "candle_nn::ops",
+            "candle_nn::rotary_emb",
+            "candle_nn::conv",
+            "candle_nn::linear",
+            "candle_nn::layer_norm",
+        ];
+        assert!(layers.iter().all(|name| !code.contains(name)), "{file} uses a layer of candle-nn");
+    }
+    for known in ["matmul", "gelu_erf", "index_select", "mean_keepdim"] {
+        assert!(used.contains(known), "{known} was not seen to be used");
+    }
+}
+
+#[test]
+fn candles_metal_backend_has_what_the_table_says_in_three_precisions() {
+    let (Some(candle), Some(kernels)) = (source_of("candle-core"), source_of("candle-metal-kernels")) else {
+        return;
+    };
+    let mut text = read(candle.join("src/metal_backend/mod.rs"));
+    for file in ["unary.metal", "binary.metal"] {
+        text += &read(kernels.join("src/metal_src").join(file));
+    }
+    let precisions = [("f32", "F32", "FLOAT"), ("f16", "F16", "HALF"), ("bf16", "BF16", "BFLOAT")];
+    let table = table();
+    assert!(table.len() > 40, "the table has {} rows", table.len());
+    for (method, evidence) in &table {
+        for wanted in evidence {
+            for (small, large, word) in precisions {
+                let wanted = wanted.replace("{t}", small).replace("{T}", large).replace("{W}", word);
+                assert!(text.contains(&wanted), "`{method}`: candle's Metal backend has no {wanted}");
+            }
+        }
+    }
+    assert!(!text.contains("fast_sum_f64"), "the check finds what is not there");
+}
+
+#[test]
+fn kernels_for_the_cpu_are_called_only_where_they_apply() {
+    let mut files = Vec::new();
+    let mut folders = vec![root().join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()) {
+            if entry.is_dir() { folders.push(entry) } else { files.push(entry) }
+        }
+    }
+    let sources = files.iter().filter(|f| f.extension().is_some_and(|e| e == "rs"));
+    for file in sources {
+        let name = file.strip_prefix(root()).unwrap().display().to_string();
+        let code = code(file);
+        let custom = ["apply_op1", "apply_op2", "apply_op3", "inplace_op"].iter().any(|op| code.contains(op));
+        // The optimiser asks for itself, before each.
+        let asked = name == "src/train/optim.rs"
+            && code.split("\nfn ").all(|f| !f.contains("inplace_op") || f.contains("    if fused("));
+        assert!(
+            !custom || asked || name == "src/nn/fused.rs",
+            "{name} applies a custom operation: src/nn/fused.rs is their place"
+        );
+    }
+    // Each operation asks before it goes to its kernel.
+    let ops = code("src/nn/ops.rs");
+    let bodies: Vec<&str> = ops.split("\npub fn ").skip(1).collect();
+    let mut fused = 0;
+    for body in bodies {
+        let body = body.split("\n}\n").next().unwrap();
+        let calls = called(body, "fused::").filter(|name| *name != "applies").count();
+        assert!(calls == 0 || body.contains("if fused::applies("), "{body}");
+        fused += calls;
+    }
+    assert!(fused >= 9, "{fused} fused operations were found");
+}
+
+/// A small network with every part, in f64 or f32.
+fn network(dtype: DType) -> Network {
+    struct As(Formula, DType);
+    impl candle_nn::var_builder::SimpleBackend for As {
+        fn get(
+            &self,
+            shape: candle_core::Shape,
+            name: &str,
+            _: candle_nn::Init,
+            _: DType,
+            device: &Device,
+        ) -> candle_core::Result<Tensor> {
+            Tensor::from_vec(self.0.values(name, shape.dims()), shape, device)?.to_dtype(self.1)
+        }
+        fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
+            candle_core::bail!("{name} was asked for without a shape")
+        }
+        fn contains_tensor(&self, _: &str) -> bool {
+            true
+        }
+    }
+    let stage = |channels_in, channels_out, up, self_attention| Stage {
+        channels_in,
+        channels_out,
+        up,
+        heads: 2,
+        head_width: 16,
+        ff_factor: 4,
+        self_attention,
+    };
+    let config = Config {
+        resolution: 32,
+        norm_groups: 4,
+        style_scales: 2,
+        style_downs: 2,
+        mask_size: 8,
+        base_size: 8,
+        mapping: Some(Mapping { latent: 4, width: 12 }),
+        labeler: Some(LabelerSizes { widths: vec![8, 8, 16] }),
+        stages: vec![stage(16, 8, false, true), stage(8, 8, true, false), stage(8, 4, true, false)],
+        ..Config::published(5, 8, 6, true)
+    };
+    let vb = VarBuilder::from_backend(Box::new(As(Formula { seed: 2 }, dtype)), dtype, Device::Cpu);
+    Network::new(&config, vb).unwrap()
+}
+
+/// f64 takes the branch that a GPU takes, and every kernel for the CPU fails on it, so that reaching one would be seen.
+#[test]
+fn the_whole_network_runs_without_kernels_for_the_cpu_and_gives_what_they_give() {
+    let give = |dtype: DType| -> ca2sis::Result<Vec<(&'static str, Vec<f32>)>> {
+        let network = network(dtype);
+        let config = network.config().clone();
+        let (side, classes) = (config.resolution, config.classes);
+        let labels: Vec<u32> =
+            (0..side * side).map(|i| ((i / side / 8 + i % side / 8) % (classes - 1)) as u32).collect();
+        let labels = Tensor::from_vec(labels, (1, side, side), &Device::Cpu)?;
+        let onehot = candle_nn::encoding::one_hot(labels, classes, 1f32, 0f32)?.to_dtype(dtype)?;
+        let rgb: Vec<f32> = (0..side * side * 3).map(|i| (i * 7919 % 2003) as f32 / 1001.0 - 1.0).collect();
+        let rgb = Tensor::from_vec(rgb, (1, side, side, 3), &Device::Cpu)?.to_dtype(dtype)?;
+        let z = Tensor::new(&[[0.3f32, -1.2, 0.8, 0.1]], &Device::Cpu)?.to_dtype(dtype)?;
+
+        let style = network.encode_style(&rgb, &onehot, Progress::NONE)?;
+        let code = network.encode_mask(&onehot)?;
+        let image = network.generate(&code, &style, Progress::NONE)?;
+        let decoded = network.decode(&code, &style, Progress::NONE)?;
+        let loss = network.attention_loss(&decoded.attention, &onehot)?;
+        let all = [
+            ("style", style),
+            ("mask code", code),
+            ("image", image),
+            ("attention loss", loss),
+            ("noise style", network.map_noise(&z)?),
+            ("labels", network.label(&rgb)?),
+        ];
+        all.into_iter()
+            .map(|(name, t)| Ok((name, t.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)))
+            .collect()
+    };
+    let (plain, fused) = (give(DType::F64).unwrap(), give(DType::F32).unwrap());
+    for ((name, plain), (_, fused)) in plain.iter().zip(&fused) {
+        let scale = plain.iter().fold(1f32, |m, v| m.max(v.abs()));
+        let worst = plain.iter().zip(fused).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+        // What the forms made for the CPU are allowed on images (src/nn/golden.rs).
+        assert!(worst <= 1e-3 * scale, "{name}: {worst} apart, of {scale}");
+    }
+}
