@@ -152,15 +152,20 @@ fn select_by(
     Ok(opened(Choice::Cpu, Device::Cpu, passed_over))
 }
 
-/// The sentence for a tensor operation's error that is a GPU's own failure; none for one that is not.
-pub(crate) fn failure(error: &candle_core::Error) -> Option<String> {
+/// The error itself, out of what candle wraps it in: a backtrace, for one, where `RUST_BACKTRACE` asks for it.
+fn bare(error: &candle_core::Error) -> &candle_core::Error {
     use candle_core::Error as E;
     match error {
-        E::WithBacktrace { inner, .. } | E::Context { inner, .. } | E::WithPath { inner, .. } => {
-            failure(inner)
-        }
-        E::Cuda(e) => cuda_failure(&e.to_string()),
-        E::Metal(e) => Some(metal_failure(&e.to_string())),
+        E::WithBacktrace { inner, .. } | E::Context { inner, .. } | E::WithPath { inner, .. } => bare(inner),
+        error => error,
+    }
+}
+
+/// The sentence for a tensor operation's error that is a GPU's own failure; none for one that is not.
+pub(crate) fn failure(error: &candle_core::Error) -> Option<String> {
+    match bare(error) {
+        candle_core::Error::Cuda(e) => cuda_failure(&e.to_string()),
+        candle_core::Error::Metal(e) => Some(metal_failure(&e.to_string())),
         _ => None,
     }
 }
@@ -411,7 +416,7 @@ mod gpu {
         OPENING.set(before);
         let reason = match opened {
             Ok(Ok(device)) => return Ok(device),
-            Ok(Err(e)) => e.to_string(),
+            Ok(Err(e)) => bare(&e).to_string(),
             Err(panic) => {
                 let said = panic.downcast_ref::<String>().map(String::as_str);
                 let said =
@@ -696,11 +701,20 @@ mod tests {
     }
 
     #[test]
-    fn the_failure_is_found_inside_what_candle_wraps_it_in() {
-        let wrapped = cuda("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")")
+    fn the_failure_is_told_without_what_candle_wraps_it_in() {
+        let backtrace = || Box::new(std::backtrace::Backtrace::force_capture());
+        let traced =
+            |text| candle_core::Error::WithBacktrace { inner: Box::new(cuda(text)), backtrace: backtrace() };
+        let wrapped = traced(r#"DriverError(CUDA_ERROR_OUT_OF_MEMORY, "out of memory")"#)
             .context("while loading")
             .with_path("x");
-        assert!(matches!(Error::from(wrapped), Error::Device(_)));
+        let error = Error::from(wrapped);
+        assert!(matches!(&error, Error::Device(why) if !why.contains('\n')), "{error}");
+        let Err(Refusal::Failed(why)) = gpu::guarded("CUDA", 0, || Err(traced("CUDA_ERROR_NO_DEVICE")))
+        else {
+            panic!("it opened")
+        };
+        assert_eq!(why, "CUDA device 0 cannot be used: CUDA_ERROR_NO_DEVICE");
     }
 
     #[test]

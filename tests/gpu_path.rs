@@ -92,12 +92,9 @@ fn tensor_methods(candle: &Path) -> BTreeSet<String> {
             text.split("    pub fn ").skip(1).filter_map(|t| Some(t.split_once(['<', '('])?.0.to_owned()));
         names.extend(generic);
         for line in text.lines().filter_map(|l| l.strip_prefix("    ")) {
-            if let Some((makes, rest)) = line.split_once("_op!(").or_else(|| line.split_once("_op_scalar!("))
-            {
-                if ["unary", "binary", "broadcast_binary"].contains(&makes) {
-                    names.extend(rest.split_once(',').map(|(name, _)| name.to_owned()));
-                }
-            }
+            let made = line.split_once("_op!(").or_else(|| line.split_once("_op_scalar!("));
+            let made = made.filter(|(makes, _)| ["unary", "binary", "broadcast_binary"].contains(makes));
+            names.extend(made.and_then(|(_, rest)| Some(rest.split_once(',')?.0.to_owned())));
         }
     }
     names
