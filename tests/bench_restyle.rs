@@ -1,11 +1,15 @@
-//! The full-resolution path's own time and memory, without the network's: `cargo test --release --test bench_restyle --
+//! The full-resolution path's time and memory, by statistics and with the network of the model inside: `cargo test --release --test bench_restyle --
 //! --ignored --nocapture`.
 
 use std::time::Instant;
 
 use ca2sis::image::{Channels, LabelMap, Layout, SampleType, Transfer, View, ViewMut};
+use ca2sis::model::Model;
+use ca2sis::nn::Network;
 use ca2sis::progress::Progress;
 use ca2sis::restyle::{Job, Method, Statistics, restyle};
+use ca2sis::style::Style;
+use candle_core::Device;
 
 /// Memory of this process now and at its peak, in MB; Linux only.
 fn memory() -> Option<(u64, u64)> {
@@ -38,7 +42,7 @@ fn labels(width: usize, height: usize) -> LabelMap {
     LabelMap::new(width, height, (0..width * height).map(class).collect()).unwrap()
 }
 
-fn measure(width: usize, height: usize, sample: SampleType, transfer: Transfer) {
+fn measure(network: Option<&Network>, width: usize, height: usize, sample: SampleType, transfer: Transfer) {
     let labels = labels(width, height);
     let layout = Layout { transfer, ..Layout::tight(width, height, Channels::Rgba, sample) };
     let size = layout.pixel_size();
@@ -54,20 +58,29 @@ fn measure(width: usize, height: usize, sample: SampleType, transfer: Transfer) 
         }
     }
     let content = View::new(&content, layout).unwrap();
-    let reference = vec![180u8; 64 * 64 * 3];
+    // A stripe of each class, shaded.
+    let reference: Vec<u8> =
+        (0..64 * 64 * 3).map(|i| (i / 1536 * 25 + i % 3 * 20 + i / 3 % 64) as u8).collect();
     let reference_labels = LabelMap::new(64, 64, (0..64 * 64).map(|i| (i / 512) as u8).collect()).unwrap();
     let reference = View::new(&reference, Layout::tight(64, 64, Channels::Rgb, SampleType::U8)).unwrap();
     let statistics = Statistics::extract(reference, &reference_labels, 8).unwrap();
+    let style = network.map(|n| Style::extract(n, reference, &reference_labels, Progress::NONE).unwrap());
+    let method = match (network, &style) {
+        (Some(network), Some(style)) => Method::Network { network, style },
+        _ => Method::Statistics(&statistics),
+    };
     // Touched, so that its pages are not counted as the call's.
     let mut out = vec![1u8; width * height * size];
     let (before, processor) = (memory(), processor_seconds());
     let start = Instant::now();
-    let job = Job::new(content, &labels, Method::Statistics(&statistics));
+    let job = Job::new(content, &labels, method);
     restyle(&job, &mut ViewMut::new(&mut out, layout).unwrap(), Progress::NONE).unwrap();
     let seconds = start.elapsed().as_secs_f64();
     let megapixels = (width * height) as f64 / 1e6;
     let threads = rayon::current_num_threads();
-    print!("{megapixels:.1} MP RGBA {sample:?} {transfer:?}: {seconds:.2} s on {threads} threads");
+    print!(
+        "{method:?}, {megapixels:.1} MP RGBA {sample:?} {transfer:?}: {seconds:.2} s on {threads} threads"
+    );
     if let (Some(start), Some(end)) = (processor, processor_seconds()) {
         print!(" ({:.2} s of processor time)", end - start);
     }
@@ -80,7 +93,10 @@ fn measure(width: usize, height: usize, sample: SampleType, transfer: Transfer) 
 #[test]
 #[ignore = "a benchmark of a minute and 2 GB"]
 fn bench() {
-    measure(6000, 4000, SampleType::F32, Transfer::Srgb);
-    measure(6000, 4000, SampleType::F32, Transfer::Linear);
-    measure(11600, 8700, SampleType::U8, Transfer::Srgb);
+    let network = Model::embedded().unwrap().network(&Device::Cpu).unwrap();
+    for network in [None, Some(&network)] {
+        measure(network, 6000, 4000, SampleType::F32, Transfer::Srgb);
+        measure(network, 6000, 4000, SampleType::F32, Transfer::Linear);
+        measure(network, 11600, 8700, SampleType::U8, Transfer::Srgb);
+    }
 }
