@@ -46,7 +46,8 @@ pub struct Options {
     pub device: Choice,
     /// Threads that share the work on the CPU, 0 for as many as the machine runs at once.
     pub threads: usize,
-    /// Bytes that one call may need beyond its arguments and the loaded models; none for no limit. Planned, not measured.
+    /// Bytes that one call may need beyond its arguments and the loaded models; none for no limit. Planned, not measured. On a
+    /// GPU, of the machine's memory and of the device's each.
     pub memory_limit: Option<u64>,
     /// What large products may be rounded to; see [`Precision`] for the devices that do so.
     pub precision: Precision,
@@ -407,6 +408,7 @@ mod tests {
 
     use super::*;
     use crate::device::{Info, Selected};
+    use crate::nn;
 
     type Lines = Arc<Mutex<Vec<(Level, String)>>>;
 
@@ -455,6 +457,33 @@ mod tests {
             .is_ok())
         });
         assert_eq!(code.unwrap(), loaded.config().mapping.is_some());
+    }
+
+    #[test]
+    fn memory_that_runs_out_in_the_form_for_gpus_is_such_a_failure_and_the_next_call_makes_the_picture() {
+        let (context, lines) = with_gpu(Choice::Auto);
+        let loaded = context.load(&Model::embedded().unwrap()).unwrap();
+        let draw = |fault: Option<&'static str>| {
+            loaded.run("synthesize", None, |network, progress| {
+                let config = network.config();
+                let zeros = |shape: &[usize]| {
+                    candle_core::Tensor::zeros(shape, candle_core::DType::F32, &Device::Cpu)
+                };
+                let prepared = network.prepare_tensors(&zeros(&[config.classes, config.style_width()])?)?;
+                nn::FAULT.set(fault);
+                let code = zeros(&[1, config.mask_classes(), config.base_size * config.base_size])?;
+                let drawn = prepared.generate(&code, progress);
+                assert!(nn::FAULT.take().is_none(), "no product was made");
+                Ok(drawn?.dims().to_vec())
+            })
+        };
+        let whole = draw(None).unwrap();
+        let error = draw(Some("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")")).unwrap_err();
+        assert!(matches!(&error, Error::Device(why) if why.contains("no memory left")), "{error}");
+        assert_eq!(context.device_info().choice, Choice::Cpu);
+        let told = lines.lock().unwrap().iter().filter(|(level, _)| *level == Level::Warning).count();
+        assert_eq!(told, 1);
+        assert_eq!(draw(None).unwrap(), whole);
     }
 
     #[test]

@@ -27,6 +27,8 @@ use candle_nn::{Init, VarBuilder, var_builder::SimpleBackend};
 
 pub use config::{Config, LabelerSizes, Mapping, Stage};
 pub use generator::Decoded;
+#[cfg(all(test, feature = "embed-model"))]
+pub(crate) use prepared::tensors::FAULT;
 pub use prepared::tensors::Precision;
 pub use prepared::{Prepared, Timing};
 
@@ -368,9 +370,36 @@ impl Network {
         Prepared::new(self.decoder(level)?, &self.0.generator, style)
     }
 
-    /// As [`generate`](Self::generate), with attention and feature maps.
+    /// As [`generate`](Self::generate), with attention and feature maps, by the network as it stands.
+    ///
+    /// # Errors
+    /// [`Error::MemoryLimit`](crate::Error::MemoryLimit) on a GPU that is to take less than [`plain_bytes`](Self::plain_bytes).
     pub fn decode(&self, mask_code: &Tensor, style: &Tensor, progress: Progress) -> crate::Result<Decoded> {
-        self.0.generator.forward(mask_code, style, true, progress)
+        let needed = self.plain_bytes() * mask_code.dim(0)? as u64;
+        match self.1.memory_limit {
+            Some(limit) if limit < needed && !self.0.device.is_cpu() => {
+                Err(crate::Error::MemoryLimit { needed, limit })
+            }
+            _ => self.0.generator.forward(mask_code, style, true, progress),
+        }
+    }
+
+    /// Bytes that the network as it stands takes at most on a GPU to decode one picture, beside weights: an estimate from above.
+    pub fn plain_bytes(&self) -> u64 {
+        let config = &self.0.config;
+        let (mut side, mut most, mut kept) = (config.base_size as u64, 0, 0);
+        for s in &config.stages {
+            side *= if s.up { 2 } else { 1 };
+            let (pixels, inner, classes) =
+                (side * side, (s.heads * s.head_width) as u64, config.classes as u64);
+            let keys = if s.self_attention { pixels.max(classes) } else { classes };
+            // Windows and what they are made of, inner channels, logits with their exponents; a tile of the hidden layer.
+            let widest = s.channels_in.max(s.channels_out) as u64;
+            let maps = 30 * widest + 10 * inner + 4 * s.heads as u64 * keys;
+            most = most.max(pixels * maps + 8 * pixels.min(2048) * inner * s.ff_factor as u64);
+            kept += pixels * (2 * s.channels_out as u64 + classes);
+        }
+        4 * (most + kept)
     }
 
     /// Styles from normal vectors: `(b, latent) -> (b, n, s)`. Fails when the model has no noise mapping.

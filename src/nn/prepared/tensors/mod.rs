@@ -9,7 +9,7 @@
 //! - feature maps, norms' statistics and softmaxes are f32; a half type is that of large products' factors, whose sums are
 //!   f32 inside the product.
 //!
-//! Weights are converted once. A decode hands nothing to the device and asks nothing back before the picture.
+//! Weights are converted once. A decode asks nothing back before the picture is done.
 
 mod conv;
 mod encoder;
@@ -184,6 +184,10 @@ impl Factor {
 
 /// `a b`, batched alike, in their type.
 fn product(a: &Tensor, b: &Tensor) -> Made<Tensor> {
+    #[cfg(test)]
+    if let Some(text) = FAULT.take() {
+        return Err(candle_core::Error::Cuda(text.into()));
+    }
     // Candle's CPU backend has no product of bf16. What a GPU does: exact products, sums in f32, rounded once.
     if a.dtype() == DType::BF16 && a.device().is_cpu() {
         return a.to_dtype(DType::F32)?.matmul(&b.to_dtype(DType::F32)?)?.to_dtype(DType::BF16);
@@ -419,4 +423,10 @@ impl Prepared {
         record("out_conv".into(), decoder.leave_flops(side))?;
         Ok(image)
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Plays a GPU's failure: what the next product of this thread says.
+    pub(crate) static FAULT: std::cell::Cell<Option<&'static str>> = const { std::cell::Cell::new(None) };
 }
