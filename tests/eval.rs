@@ -176,6 +176,19 @@ fn nothing_changes_outside_a_mask_and_at_coupling_0_little_outside_the_asked_cla
 }
 
 #[test]
+fn edits_keep_to_their_class_and_a_drawing_has_its_own_colours() {
+    let fixture = Fixture::new();
+    let table = &fixture.tables("edits")[0];
+    for row in ["local", "shape"] {
+        assert_eq!(figure(table, row, "outside"), 0.0, "{row}");
+    }
+    for row in ["reconstruction", "swap", "local", "shape"] {
+        assert!(figure(table, row, "look_ciede2000") > 0.0, "{row}");
+    }
+    assert!(figure(table, "reconstruction", "psnr") > 10.0);
+}
+
+#[test]
 fn a_content_left_alone_has_its_own_seam_and_a_flat_class_is_restored() {
     let fixture = Fixture::new();
     let tables = fixture.tables("seam restore");

@@ -6,6 +6,7 @@ pub mod baselines;
 mod blind;
 pub mod color;
 mod data;
+mod edits;
 mod features;
 mod labels;
 mod methods;

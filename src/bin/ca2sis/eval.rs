@@ -40,7 +40,7 @@ pub struct Args {
     /// Of everything random: edited classes, shifts, noise, sides of blind sheets
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Picture to write: results of the paired and the restore task side by side
+    /// Picture to write: results of the paired, the restore and the edits task side by side
     #[arg(long, value_name = "FILE")]
     sheet: Option<PathBuf>,
     /// Write sheets for a blind comparison, an answer form and a guide into this folder; no tables unless tasks are named
@@ -70,12 +70,14 @@ enum Task {
     Perceptual,
     /// The labeler's maps against the true ones (needs a model with a labeler)
     Labels,
+    /// Reconstruction, another's look, a local edit and a shape edit of each picture (needs a model)
+    Edits,
     /// All that the data allow
     All,
 }
 
 impl Task {
-    const EACH: [Self; 7] = [
+    const EACH: [Self; 8] = [
         Self::Paired,
         Self::Restore,
         Self::Locality,
@@ -83,6 +85,7 @@ impl Task {
         Self::Noise,
         Self::Perceptual,
         Self::Labels,
+        Self::Edits,
     ];
 }
 
@@ -114,7 +117,7 @@ pub fn run(args: Args) -> Result<bool> {
     methods.dedup();
     let blind = args.blind.as_deref();
     let needed = methods.iter().chain(between.iter().filter(|_| blind.is_some())).any(|m| m.needs_network())
-        || args.tasks.contains(&Task::Labels);
+        || args.tasks.iter().any(|task| matches!(task, Task::Labels | Task::Edits));
     let mut model = "none".to_owned();
     let network = if needed { open(&args, &set, &mut model)? } else { None };
     if network.is_none() {
@@ -175,7 +178,7 @@ pub fn run(args: Args) -> Result<bool> {
     }
     if let Some(path) = &args.sheet {
         if sheet.is_empty() {
-            eprintln!("ca2sis: no sheet: only the tasks paired and restore make one");
+            eprintln!("ca2sis: no sheet: only the tasks paired, restore and edits make one");
         } else {
             sheet.to_picture()?.write(path)?;
         }
@@ -208,6 +211,7 @@ fn possible(evaluation: &Evaluation) -> Vec<Task> {
             Task::Paired | Task::Seam if !pairs => "the data have no pairs",
             Task::Locality if !jobs => "no method has a coupling",
             Task::Perceptual if evaluation.features.is_none() => "it needs --perceptual FILE",
+            Task::Edits if evaluation.network.is_none() => "there is no model of the data's classes",
             Task::Labels if !labels => "there is no model with a labeler",
             _ => return true,
         };
@@ -229,6 +233,7 @@ fn tables(evaluation: &Evaluation, task: Task, sheet: &mut Sheet) -> Result<Vec<
         Task::Noise => evaluation.noise(progress),
         Task::Perceptual => evaluation.perceptual(progress),
         Task::Labels => Ok(vec![evaluation.labels(progress)?]),
+        Task::Edits => Ok(vec![evaluation.edits(Some(sheet), progress)?]),
         Task::All => Ok(vec![]),
     }
 }
