@@ -84,7 +84,8 @@
 #define CA2_LOG_DEBUG 4
 
 /**
- * The first GPU that this build can use and that works, else the CPU.
+ * What the environment variable CA2SIS_DEVICE names ("cpu", "cuda:1"), if it is set and opens; else the first GPU that this
+ * build can use and that works; else the CPU.
  */
 #define CA2_DEVICE_AUTO 0
 
@@ -998,14 +999,17 @@ ca2_status ca2_context_create(const struct ca2_context_options *options,
                               struct ca2_context **out);
 
 /**
- * What is known of the context's device. Its texts live as long as the context.
+ * What is known of the device that the context's calls run on: the one that was opened, or the CPU since a GPU chosen by
+ * CA2_DEVICE_AUTO has failed in a call. Its texts live as long as the context.
  *
  * Any thread, any time; never blocks. Errors: CA2_INVALID_ARGUMENT; `info` is untouched then. Since 0.1.
  *
  * # Safety
  * Pointers are NULL or what their types say.
  */
-CA2_MUST_USE ca2_status ca2_context_device(const struct ca2_context *context, struct ca2_device_info *info);
+CA2_MUST_USE
+ca2_status ca2_context_device(const struct ca2_context *context,
+                              struct ca2_device_info *info);
 
 /**
  * Adds a reference and gives `context` back, NULL for NULL. Any thread, any time, also in callbacks; never blocks. Since 0.1.
