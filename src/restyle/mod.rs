@@ -118,6 +118,10 @@ pub struct Job<'a> {
     pub method: Method<'a>,
     /// Classes to restyle, each with its strength in [0, 1]: 0 is its own style, 1 the reference's. None: all, at 1.
     pub classes: &'a [(usize, f32)],
+    /// The content's own style, from the report of an earlier job with the same model: where the network sees the very same
+    /// pixels and labels now, it does not encode and draw them again, and the result has the same bits. Where it does not, this
+    /// style is not looked at.
+    pub content_style: Option<&'a Style>,
     pub options: Options,
 }
 
@@ -131,6 +135,7 @@ impl<'a> Job<'a> {
             mask: None,
             method,
             classes: &[],
+            content_style: None,
             options: Options::default(),
         }
     }
@@ -152,6 +157,23 @@ pub struct Report {
     pub untouched: Untouched,
     /// How far the result can be trusted, when it was asked for and the network had something to do.
     pub confidence: Option<Confidence>,
+    /// The content's own style, when the network had something to do.
+    pub content_style: Option<ContentStyle>,
+}
+
+/// The style of what a job saw of its content, for [`Job::content_style`] of the next one.
+#[derive(Clone, Debug)]
+pub struct ContentStyle {
+    /// It has no statistics.
+    pub style: Style,
+    /// Whether it is the job's own, kept from before, so that nothing of the content was encoded.
+    pub kept: bool,
+}
+
+impl PartialEq for ContentStyle {
+    fn eq(&self, other: &Self) -> bool {
+        self.kept == other.kept && self.style.is_of_same_content(&other.style)
+    }
 }
 
 impl Report {
@@ -341,7 +363,7 @@ pub fn restyle_picture(content: &Picture, job: &Job, progress: Progress) -> Resu
 
 /// Everything that can be known to be wrong before the work; the strength of every class.
 fn check(job: &Job) -> Result<Vec<f32>> {
-    let Job { content, labels, target_labels, mask, method, options, .. } = job;
+    let Job { content, labels, target_labels, mask, method, content_style, options, .. } = job;
     let classes = method.classes();
     check_labels("the labels", labels, "the content", content, classes)?;
     if let Some(target) = target_labels {
@@ -355,6 +377,7 @@ fn check(job: &Job) -> Result<Vec<f32>> {
     }
     if let Method::Network { network, style } = method {
         style.check(network)?;
+        content_style.map_or(Ok(()), |own| own.check(network))?;
     }
     within("the coupling", options.coupling)?;
     within("the morph", options.morph)?;
@@ -505,7 +528,11 @@ fn through_network(
     let Options { coupling, morph, confidence, .. } = job.options;
     let (labels, target) = (change.coverage.labels, change.coverage.target);
     let (window, resolution) = (change.window, config.resolution);
-    let (own, seen) = Style::of_window(network, &job.content, labels, &window, progress.part(0.0, 0.5))?;
+    let kept = job.content_style;
+    let encoding = progress.part(0.0, 0.5);
+    let (own, seen) = Style::of_content(network, &job.content, labels, &window, kept, encoding)?;
+    let kept = kept.is_some_and(|kept| kept.is_of_same_content(&own));
+    report.content_style = Some(ContentStyle { style: own.clone(), kept });
     let small_target = window.labels(target, resolution);
     let (in_labels, in_target) = (labels.counts(), target.counts());
     let mut weights = vec![0.0; config.classes];
