@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import traceback
+import types
 
 from gi.repository import Gegl, Gimp
 
@@ -346,6 +347,63 @@ def a_style_is_extracted_once():
     write(look, "R'G'B' u8", bytes(255 - v for v in painted(REFERENCE_LABELS)))
     differ(read(scene.restyled(reference_file=None, reference=look, reference_labels=map)), one, "the changed reference")
     scene.delete()
+
+
+@test
+def a_second_run_on_the_same_picture_encodes_nothing():
+    sys.path.insert(0, PLUG_IN)
+    import job
+    import styles
+    folder = os.path.join(Gimp.cache_directory(), "ca2sis")
+
+    def files():
+        return {e.name: os.stat(e).st_ino for e in os.scandir(folder)}
+
+    for name in [name for name in files() if name.startswith("own-")]:
+        os.remove(os.path.join(folder, name))
+    for darker, (selected, output) in enumerate([(False, "new-layer"), (True, "new-layer"), (True, "in-place")]):
+        scene = Scene(precision="FLOAT_NON_LINEAR")
+        # Pixels that no other test has.
+        write(scene.photo, "R'G'B'A float", array.array("f", [v * (0.9 - 0.1 * darker) for v in floats(CONTENT)]).tobytes())
+        if selected:
+            scene.image.select_rectangle(Gimp.ChannelOps.REPLACE, 10, 10, 30, 30)
+        source, before = scene.floats(), files()
+        first = read(scene.restyled(output=output))
+        kept = files()
+        made = [name for name in kept if kept[name] != before.get(name)]
+        assert len(made) == 1 and made[0].startswith("own-"), made
+        write(scene.photo, "R'G'B'A float", source)
+        equal(read(scene.restyled(output=output)), first, "the second result")
+        assert files() == kept, "something was made again"
+        write(scene.photo, "R'G'B'A float", source)
+
+        # The plug-in's own work, run here: the library itself says whether it encoded the photograph.
+        def encoded(**changes):
+            config = Gimp.get_pdb().lookup_procedure("plug-in-ca2sis-restyle").create_config()
+            for name, value in dict(changes, labels=scene.labels, output=output).items():
+                config.set_property(name, value)
+            hidden = ("style-key", "labels-name", "target-labels-name")  # from outside a configuration lacks them
+            config = types.SimpleNamespace(get_property=lambda name, has=config: "" if name in hidden else has.get_property(name))
+            work = job.Job(scene.image, scene.photo, job.Settings(config), job.open_library())
+            work.gather(styles.StyleFile(os.path.join(W, "reference.style")))
+            work.run()
+            return not work.report.content_style_used
+
+        assert not encoded() and not encoded(strength=0.3)
+        # One pixel changes, in a row that the entry's name does not look at.
+        changed = bytearray(source)
+        changed[16 * (96 * 20 + 20):16 * (96 * 20 + 20) + 12] = bytes(12)
+        assert changed != source
+        write(scene.photo, "R'G'B'A float", bytes(changed))
+        assert encoded(), "another picture was taken for this one"
+        assert not encoded()
+        # What is damaged, or another's, is made again.
+        with open(os.path.join(W, "reference.style"), "rb") as style:
+            for wrong in (b"nonsense", style.read()):
+                with open(os.path.join(folder, made[0]), "wb") as entry:
+                    entry.write(wrong)
+                assert encoded() and not encoded()
+        scene.delete()
 
 
 # ---- what can be wrong

@@ -199,16 +199,22 @@ class Job:
 
     def run(self, progress=None):
         settings = self.settings
+        own = None
+        if settings.method == "network":
+            given = {"classes": self.strengths, "coupling": settings.coupling}
+            own = styles.Own(self.model, self.content, self.labels, self.target, self.library_mask, given)
         try:
             self.report = self.model.restyle(
                 self.content, self.labels.view(), self.style, target=self.target and self.target.view(), mask=self.library_mask,
                 classes=self.strengths, strength=settings.strength, coupling=settings.coupling, morph=settings.morph,
-                method=settings.method, progress=progress)
+                method=settings.method, own=own and own.kept, progress=progress)
         except Trouble:
             self.labels.check(self.model, settings.labels.get_name() if settings.labels else self.layer.get_name())
             if self.target:
                 self.target.check(self.model, settings.target_labels.get_name())
             raise
+        if own:
+            own.save(self.report)
         self.present = self.labels.present(self.model) if self.report.missing_count else []
         self.labels = self.target = self.library_mask = None
 
