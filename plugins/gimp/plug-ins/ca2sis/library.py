@@ -8,6 +8,7 @@ from ctypes import POINTER, Structure, byref, c_char, c_char_p, c_float, c_int32
 from ctypes import c_ubyte, c_uint8, c_uint32, c_uint64, c_void_p
 
 from messages import Cancelled, Trouble, _
+from said import translated
 
 ABI_VERSION = 0
 
@@ -167,7 +168,7 @@ class Library:
                 os.add_dll_directory(folder)
             self._library = ctypes.CDLL(path)
         except OSError as error:
-            raise Trouble(_("The ca2sis library cannot be loaded: {}.").format(error) + " " + again) from None
+            raise Trouble(_("The ca2sis library cannot be loaded: {}.").format(translated(str(error))) + " " + again) from None
         found = self._library.ca2_abi_version() if hasattr(self._library, "ca2_abi_version") else _("unknown")
         if found != ABI_VERSION:
             raise Trouble(_("{} is of another version than this plug-in: it has interface {}, the plug-in needs {}.").format(
@@ -186,8 +187,7 @@ class Library:
         if status == CANCELLED:
             raise Cancelled()
         if status != OK:
-            text = self.last_error().decode("utf-8", "replace")
-            raise Trouble(text if text.endswith(".") else text + ".")
+            raise Trouble(_("{}.").format(translated(self.last_error().decode("utf-8", "replace"))))
 
     def devices(self):
         """Name and reason of every device: (kind code, name, why it cannot be used or None)."""

@@ -10,6 +10,7 @@ import labels
 import library
 import pixels
 from messages import Trouble, _, quoted
+from said import translated
 
 ENDING = ".style"
 
@@ -137,7 +138,7 @@ class File:
         try:
             self.key = cache.digest(model.fingerprint(), file_bytes(self.path), file_bytes(self.labels_path))
         except OSError as error:
-            raise Trouble(_("{} cannot be read: {}. Pick another reference.").format(error.filename, error.strerror)) from None
+            raise Trouble(_("{} cannot be read: {}. Pick another reference.").format(error.filename, translated(error.strerror))) from None
         return cached(model, self.key, lambda: self.extract(model, progress))
 
     def extract(self, model, progress):
