@@ -24,6 +24,8 @@ pub struct Style {
     present: Vec<bool>,
     /// See [`Style::residual`].
     residuals: Vec<[f32; 3]>,
+    /// See [`Style::error`].
+    errors: Vec<f32>,
     /// Of no class in the styles that [`of_content`](Self::of_content) and [`from_noise`](Self::from_noise) make.
     statistics: Statistics,
     /// Of the styles of contents alone.
@@ -79,7 +81,7 @@ impl Style {
         let classes = network.config().classes;
         let statistics = Statistics::of_moments(vec![None; classes]);
         let (present, residuals) = (vec![true; classes], vec![[0.0; 3]; classes]);
-        Ok(Self { codes, present, residuals, statistics, drawn: None })
+        Ok(Self { codes, present, residuals, errors: vec![0.0; classes], statistics, drawn: None })
     }
 
     /// Bytes that [`extract`](Self::extract) allocates at most for a picture of this size on so many threads, beside it, its labels
@@ -125,16 +127,22 @@ impl Style {
 
         let counts = small.counts();
         let mut residuals = vec![[0.0f64; 3]; config.classes];
+        let mut squares = vec![0.0f64; config.classes];
         let pixels = rgb.pixels.chunks_exact(3).zip(reconstruction.pixels.chunks_exact(3));
         for (&class, (picture, made)) in small.indices().iter().zip(pixels) {
             let residual = &mut residuals[usize::from(class)];
-            (0..3).for_each(|c| residual[c] += f64::from(picture[c] - made[c]));
+            for c in 0..3 {
+                let off = f64::from(picture[c] - made[c]);
+                residual[c] += off;
+                squares[usize::from(class)] += off * off / 3.0;
+            }
         }
         let mean = |(sum, &count): (&[f64; 3], &usize)| sum.map(|s| (s / count.max(1) as f64) as f32);
         let style = Self {
             codes: codes.squeeze(0)?,
             present: (0..config.classes).map(|i| counts[i] > 0).collect(),
             residuals: residuals.iter().zip(&counts).map(mean).collect(),
+            errors: squares.iter().zip(&counts).map(|(s, &n)| (s / n.max(1) as f64).sqrt() as f32).collect(),
             statistics: Statistics::of_moments(vec![None; config.classes]),
             drawn: Some(Arc::new(Drawn { of, picture: reconstruction.clone() })),
         };
@@ -146,6 +154,12 @@ impl Style {
     /// generated picture what the network knows well: how a class differs between two layouts or two lights.
     pub(crate) fn residual(&self, index: usize) -> [f32; 3] {
         self.residuals[index]
+    }
+
+    /// How far off the generator's picture of class `index` is where the style was taken: root mean square over its pixels, sRGB
+    /// values in [0, 1]; 0 where the style comes from no picture.
+    pub(crate) fn error(&self, index: usize) -> f32 {
+        self.errors[index]
     }
 
     /// Takes the network's known errors out of its picture of `labels` in this style: each class gets the mean colour back
@@ -181,6 +195,7 @@ impl Style {
         let totals: Vec<f32> = (0..classes).map(|c| parts.iter().map(|p| weight(p, c)).sum()).collect();
         let mut codes = None;
         let mut residuals = vec![[0.0; 3]; classes];
+        let mut errors = vec![0.0; classes];
         for (i, part) in parts.iter().enumerate() {
             let share = |class: usize| match totals[class] {
                 total if total > 0.0 => weight(part, class) / total,
@@ -188,8 +203,9 @@ impl Style {
                 _ => f32::from(u8::from(i == 0)),
             };
             let shares: Vec<f32> = (0..classes).map(share).collect();
-            for ((mixed, residual), share) in residuals.iter_mut().zip(&part.0.residuals).zip(&shares) {
-                (0..3).for_each(|c| mixed[c] += residual[c] * share);
+            for (class, share) in shares.iter().enumerate() {
+                (0..3).for_each(|c| residuals[class][c] += part.0.residuals[class][c] * share);
+                errors[class] += part.0.errors[class] * share;
             }
             let shares = Tensor::new(shares, part.0.codes.device())?.unsqueeze(1)?;
             let term = part.0.codes.broadcast_mul(&shares)?;
@@ -202,7 +218,7 @@ impl Style {
         let parts: Vec<_> = parts.iter().map(|(style, weights)| (&style.statistics, *weights)).collect();
         let statistics = Statistics::mix(&parts)?;
         let present = totals.iter().map(|&t| t > 0.0).collect();
-        Ok(Self { codes, present, residuals, statistics, drawn: None })
+        Ok(Self { codes, present, residuals, errors, statistics, drawn: None })
     }
 
     /// The codes, `(classes, style width)`.
@@ -230,8 +246,11 @@ impl Style {
             let (own, other, weight) = (self.residuals[i], other.residuals[i], weights[i]);
             [0, 1, 2].map(|c| own[c] * (1.0 - weight) + other[c] * weight)
         });
-        let statistics = self.statistics.clone();
-        Ok(Self { codes, present, residuals: residuals.collect(), statistics, drawn: None })
+        let errors =
+            (0..weights.len()).map(|i| self.errors[i] + (other.errors[i] - self.errors[i]) * weights[i]);
+        let (residuals, errors, statistics) =
+            (residuals.collect(), errors.collect(), self.statistics.clone());
+        Ok(Self { codes, present, residuals, errors, statistics, drawn: None })
     }
 
     /// Refuses a style of a model with other sizes.

@@ -69,8 +69,8 @@ pub struct ca2_restyle_options {
     pub morph: f32,
     /// CA2_METHOD_*: where the change comes from.
     pub method: u32,
-    /// 1 to find out how far the result can be trusted, for the report, at the cost of another pass of the network; 0 not to. The
-    /// output is the same either way.
+    /// 1 to find out how far the result can be trusted, for the report, in next to no time; 0 not to. The output is the same either
+    /// way.
     pub confidence: u32,
     /// Always 0.
     pub reserved: u32,
@@ -107,7 +107,7 @@ pub const CA2_NOTE_ABSENT: u8 = 2;
 /// In `notes`: to be restyled, but with too few pixels for the network to see any: it was left as it is.
 pub const CA2_NOTE_UNSEEN: u8 = 4;
 
-/// In `notes`: with a confidence below 0.4, where the result as a whole has more.
+/// In `notes`: restyled, with a confidence below 0.22 and 1 % of the window or more, in a result that is not `doubtful` as a whole.
 pub const CA2_NOTE_DOUBTFUL: u8 = 8;
 
 /// What a result does not show by itself.
@@ -125,7 +125,8 @@ pub struct ca2_restyle_report {
     pub unseen_count: u32,
     /// How many classes have CA2_NOTE_DOUBTFUL.
     pub doubtful_count: u32,
-    /// 1 when the confidence of the whole is below 0.4: the network does not know pictures like this one well. Else 0.
+    /// 1 when the confidence of the whole is below 0.42: the network does not know pictures like this one, or like the reference,
+    /// well. Else 0.
     pub doubtful: u32,
     /// Side in pixels of the square of the content that the network saw; 0 when there was nothing to do.
     pub window_side: u32,
@@ -137,9 +138,10 @@ pub struct ca2_restyle_report {
     pub untouched_pixels: u64,
     /// How many of them differ: 0, unless memory was written to from elsewhere meanwhile.
     pub untouched_differing: u64,
-    /// How far the result can be trusted, 0 to 1, the mean over the classes to restyle; -1 when it was not asked for or there is
-    /// nothing to go by. A pixel's figure is the share of the network's attention that goes to its class, times how well the
-    /// network redraws the class as the content shows it: 1 / (1 + (error / 0.15)^2).
+    /// How far the result can be trusted, 0 to 1, the mean over the pixels that are restyled; -1 when it was not asked for or there
+    /// is nothing to go by. A pixel's figure is 1 / (1 + (error / 0.15)^2), of the greater of two errors that the network is known
+    /// to make: redrawing the content in the pixel's class around it, and redrawing this class of the reference (root mean
+    /// squares, 0 to 1). 0 where the style lacks a class that is to be restyled.
     pub confidence: f32,
     /// Always 0.
     pub reserved: u32,

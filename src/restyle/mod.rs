@@ -83,8 +83,8 @@ pub struct Options {
     pub morph: f32,
     /// Most bytes that the call may allocate, beside the caller's buffers and the model. Needs more: refused before it begins.
     pub memory_limit: Option<u64>,
-    /// Whether to find out how far the result can be trusted, at the cost of another pass of the network. It changes nothing in
-    /// the result. The statistics method has no such figures.
+    /// Whether to find out how far the result can be trusted. It changes nothing in the result, and takes next to no time. The
+    /// statistics method has no such figures.
     pub confidence: bool,
     /// Whether a stop is heeded while the output is being written too, which leaves it half-written: for one that is thrown
     /// away then.
@@ -192,8 +192,8 @@ impl Report {
         say("left as they are, as too few of their pixels are seen", &self.unseen);
         match &self.confidence {
             Some(c) if c.is_doubtful() => advice.push(
-                "the network does not know pictures like this one well: look at the result closely, or use the statistics \
-                 method"
+                "the network does not know pictures like this one, or like the reference, well: look at the result closely, or \
+                 use the statistics method"
                     .into(),
             ),
             Some(c) => say("less sure than the rest, look at these classes closely", &c.doubtful_classes()),
@@ -223,9 +223,6 @@ pub(crate) fn plan_on(job: &Job, threads: usize) -> u64 {
         Method::Network { network, .. } => {
             let config = network.config();
             needed += network_bytes(config) + sampling_bytes(width, height, config.resolution, threads);
-            if job.options.confidence {
-                needed += attention_bytes(config);
-            }
         }
         Method::Statistics(_) => {
             needed += (4 << 20) + sampling_bytes(width, height, statistics::SIDE, threads)
@@ -558,28 +555,11 @@ fn through_network(
         ((&seen.mask_code * (1.0 - morph))? + (code * morph)?)?
     };
     let codes = wanted.codes().unsqueeze(0)?;
-    // The plain path alone gives the attention. The picture is the quick one's all the same: being told how far to trust it
-    // must not change it, not even by rounding.
-    let (drawing, looking) = match confidence {
-        true => (progress.part(0.5, 0.65), progress.part(0.65, 0.95)),
-        false => (progress.part(0.5, 0.95), Progress::NONE),
-    };
-    let after = RgbImage::from_tensor(&network.generate(&after_code, &codes, drawing)?)?;
-    let attention = match confidence {
-        true => network.decode(&after_code, &codes, looking)?.attention,
-        false => Vec::new(),
-    };
+    let after = RgbImage::from_tensor(&network.generate(&after_code, &codes, progress.part(0.5, 0.95))?)?;
     progress.at(0.95)?;
 
     if confidence {
-        report.confidence = Some(Confidence::new(
-            &attention,
-            &seen.rgb,
-            &seen.reconstruction,
-            &small_target,
-            strengths,
-            window.place(),
-        )?);
+        report.confidence = Some(Confidence::new(&seen, style, &small_target, strengths, window.place()));
     }
     change.regions = Regions::of(&seen.labels, &window, config.classes);
     let parts = parts(&seen, &after, &small_target, &change.regions);

@@ -1,6 +1,6 @@
 //! Styles as bytes and files: one safetensors file with the codes and which model they are of.
 //!
-//! Tensors: `codes`, F32 `(classes, style width)`; `residuals`, F32 `(classes, 3)`; `present`, U8 `(classes)`, 1 where the
+//! Tensors: `codes`, F32 `(classes, style width)`; `residuals`, F32 `(classes, 3)`; `errors`, F32 `(classes)`; `present`, U8 `(classes)`, 1 where the
 //! reference showed the class; `statistics`, F64 `(classes, 10)`, of each class's display-encoded colours, 0 to 1: number of
 //! pixels (0 for a class not shown, its row all 0), mean R, G, B, covariance RR, RG, RB, GG, GB, BB. A content's own style has
 //! no statistics, but `drawn`, F32 `(resolution, resolution, 3)`: the generator's picture of the content's labels in it.
@@ -23,7 +23,7 @@ use crate::restyle::{Moments, Statistics};
 use crate::{Error, Result};
 
 /// The form of style files that this library writes and reads.
-pub const STYLE_FORMAT: u32 = 2;
+pub const STYLE_FORMAT: u32 = 3;
 
 const KEY: &str = "ca2sis_style";
 
@@ -81,6 +81,7 @@ impl Style {
         let codes = self.codes.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
         let codes: Vec<u8> = codes.iter().flat_map(|v| v.to_le_bytes()).collect();
         let residuals: Vec<u8> = self.residuals.as_flattened().iter().flat_map(|v| v.to_le_bytes()).collect();
+        let errors: Vec<u8> = self.errors.iter().flat_map(|v| v.to_le_bytes()).collect();
         let present: Vec<u8> = self.present.iter().map(|&p| u8::from(p)).collect();
         let statistics: Vec<u8> = (self.statistics.moments().iter())
             .flat_map(|m| m.as_ref().map_or([0.0; MOMENTS], numbers))
@@ -96,6 +97,7 @@ impl Style {
         let mut tensors = vec![
             ("codes", TensorView::new(Dtype::F32, vec![classes, width], &codes).map_err(|e| text(&e))?),
             ("residuals", TensorView::new(Dtype::F32, vec![classes, 3], &residuals).map_err(|e| text(&e))?),
+            ("errors", TensorView::new(Dtype::F32, vec![classes], &errors).map_err(|e| text(&e))?),
             ("present", TensorView::new(Dtype::U8, vec![classes], &present).map_err(|e| text(&e))?),
             (
                 "statistics",
@@ -192,12 +194,12 @@ fn parse(model: &Model, bytes: &[u8]) -> Checked<Style> {
     }
     let tensors = SafeTensors::deserialize(bytes).map_err(|e| damaged(&e))?;
     let (wanted, and) = match description.content {
-        Some(_) => (5, " and \"drawn\""),
-        None => (4, ""),
+        Some(_) => (6, " and \"drawn\""),
+        None => (5, ""),
     };
     if tensors.len() != wanted {
         return Err(format!(
-            "holds {} tensors, not \"codes\", \"residuals\", \"present\", \"statistics\"{and} alone",
+            "holds {} tensors, not \"codes\", \"residuals\", \"errors\", \"present\", \"statistics\"{and} alone",
             tensors.len()
         ));
     }
@@ -210,6 +212,7 @@ fn parse(model: &Model, bytes: &[u8]) -> Checked<Style> {
     };
     let codes = tensor("codes", Dtype::F32, &[classes, width])?;
     let residuals = tensor("residuals", Dtype::F32, &[classes, 3])?;
+    let errors = tensor("errors", Dtype::F32, &[classes])?;
     let present = tensor("present", Dtype::U8, &[classes])?;
     let statistics = tensor("statistics", Dtype::F64, &[classes, MOMENTS])?;
     let side = network.resolution;
@@ -232,6 +235,10 @@ fn parse(model: &Model, bytes: &[u8]) -> Checked<Style> {
     if let Some(i) = residuals.as_flattened().iter().position(|v| !(-1.0..=1.0).contains(v)) {
         return Err(format!("damaged: the residual of class {} is outside [-1, 1]", i / 3));
     }
+    let errors: Vec<f32> = errors.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    if let Some(i) = errors.iter().position(|v| !(0.0..=1.0).contains(v)) {
+        return Err(format!("damaged: the error of class {i} is {}, not 0 to 1", errors[i]));
+    }
     if let Some(strange) = present.data().iter().find(|&&p| p > 1) {
         return Err(format!("damaged: \"present\" holds {strange}, not 0 or 1"));
     }
@@ -253,6 +260,7 @@ fn parse(model: &Model, bytes: &[u8]) -> Checked<Style> {
         codes: Tensor::from_vec(codes, (classes, width), &Device::Cpu).map_err(|e| damaged(&e))?,
         present: present.data().iter().map(|&p| p == 1).collect(),
         residuals,
+        errors,
     })
 }
 

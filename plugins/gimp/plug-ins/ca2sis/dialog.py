@@ -545,7 +545,7 @@ class Dialog:
         if missing:
             told.append(_("The reference shows no {}: it keeps its own look.").format(missing))
         if report.doubtful:
-            told.append(_("The model does not know pictures like this one well. Look closely, or try Colour statistics."))
+            told.append(_("The model does not know pictures like this one, or like the reference, well. Look closely, or try Colour statistics."))
         elif doubtful:
             told.append(_("The model is not sure of {}: look closely there.").format(doubtful))
         if self.config.get_property("labels") is None:
