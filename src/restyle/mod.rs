@@ -584,10 +584,18 @@ fn through_network(
         }
         progress.at(0.95 + 0.04 * region as f32 / change.regions.classes().len() as f32)?;
         if replaced[class] {
-            let moved = corrections[class].of_region(residual).map(|v| v * weights[class]);
-            samples.iter_mut().for_each(|s| s.delta.iter_mut().zip(moved).for_each(|(d, m)| *d += m));
+            let correction = &corrections[class];
+            let moved = correction.of_region(residual).map(|v| v * weights[class]);
+            for sample in &mut samples {
+                let light = correction.of_light(sample.light, residual);
+                sample.light = light.map(|v| v * weights[class]);
+                sample.delta.iter_mut().zip(moved).for_each(|(d, m)| *d += m);
+            }
         } else {
-            samples.iter_mut().for_each(|s| s.delta = s.delta.map(|d| d * coupling));
+            for sample in &mut samples {
+                sample.delta = sample.delta.map(|d| d * coupling);
+                sample.light = [0.0; 3];
+            }
         }
         change.grids[region] = Some(Grid::fit(&samples)).filter(|g| !g.is_zero());
     }
@@ -662,6 +670,13 @@ impl Correction {
     fn of_region(&self, residual: [f32; 3]) -> [f32; 3] {
         std::array::from_fn(|c| self.class[c] + self.apart * (self.own[c] - residual[c]))
     }
+
+    /// For the light on a pixel that the generator draws with the error `error`, in a region that it draws with `residual` on the
+    /// whole. Light and shade that it does not know of in the content are the content's own, and belong to the look that goes:
+    /// on 120 pairs the slow part of what is left within a region was nearer to the truth without them.
+    fn of_light(&self, error: [f32; 3], residual: [f32; 3]) -> [f32; 3] {
+        std::array::from_fn(|c| self.apart * (residual[c] - error[c]))
+    }
 }
 
 /// What a region's transforms are fitted to.
@@ -685,9 +700,10 @@ fn parts(seen: &Seen, after: &RgbImage, target: &LabelMap, regions: &Regions) ->
         let (rgb, before, after) = (of(&seen.rgb), of(&seen.reconstruction), of(after));
         let at = [(i % labels.width()) as f32, (i / labels.width()) as f32];
         let part = &mut parts[regions.near(usize::from(class), at[0], at[1])];
-        part.residual = std::array::from_fn(|c| part.residual[c] + rgb[c] - before[c]);
+        let light = std::array::from_fn(|c| rgb[c] - before[c]);
+        part.residual = std::array::from_fn(|c| part.residual[c] + light[c]);
         let delta = std::array::from_fn(|c| after[c] - before[c]);
-        part.samples.push(Sample { at, rgb, delta, weight: weights[i] });
+        part.samples.push(Sample { at, rgb, delta, light, weight: weights[i] });
     }
     for part in &mut parts {
         part.residual = part.residual.map(|sum| sum / part.samples.len().max(1) as f32);
