@@ -356,3 +356,24 @@ fn perceptual_distances_are_zero_for_the_truth_itself() {
     }
     assert!(figure(swapped, "identity", "perceptual") > 0.01);
 }
+
+#[test]
+fn confidence_is_set_against_the_truth_and_tried_on_strangers() {
+    let fixture = Fixture::new();
+    let tables = fixture.tables("confidence --strangers set");
+    let [classes, pictures] = &tables[..] else { panic!("{} tables", tables.len()) };
+    assert_eq!(classes["cases"].as_u64(), Some(2));
+    let rows = ["classes", "whole", "others"];
+    let shares: f64 = rows.iter().map(|row| figure(classes, row, "share")).sum();
+    assert!((shares - 100.0).abs() < 1e-9, "every class is in one row");
+    // Its weights are waves, so that it draws neither flat contents nor flat references.
+    assert_eq!(figure(classes, "whole", "share"), 100.0);
+    assert!(figure(classes, "whole", "ciede2000") > 0.0);
+    for row in ["pairs", "strange_references", "strange_contents"] {
+        assert_eq!(figure(pictures, row, "pictures"), 2.0);
+        assert_eq!(figure(pictures, row, "doubtful"), 100.0);
+        assert_eq!(figure(pictures, row, "missing"), 0.0);
+        assert!((0.0..0.42).contains(&figure(pictures, row, "confidence")));
+    }
+    assert!(!fixture.eval("confidence --data set/images").status.success());
+}

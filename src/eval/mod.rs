@@ -5,6 +5,7 @@
 pub mod baselines;
 mod blind;
 pub mod color;
+mod confidence;
 mod data;
 mod edits;
 mod features;

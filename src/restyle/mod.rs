@@ -83,8 +83,8 @@ pub struct Options {
     pub morph: f32,
     /// Most bytes that the call may allocate, beside the caller's buffers and the model. Needs more: refused before it begins.
     pub memory_limit: Option<u64>,
-    /// Whether to find out how far the result can be trusted, at the cost of another pass of the network. It changes nothing in
-    /// the result. The statistics method has no such figures.
+    /// Whether to find out how far the result can be trusted. It changes nothing in the result, and takes next to no time. The
+    /// statistics method has no such figures.
     pub confidence: bool,
     /// Whether a stop is heeded while the output is being written too, which leaves it half-written: for one that is thrown
     /// away then.
@@ -118,6 +118,10 @@ pub struct Job<'a> {
     pub method: Method<'a>,
     /// Classes to restyle, each with its strength in [0, 1]: 0 is its own style, 1 the reference's. None: all, at 1.
     pub classes: &'a [(usize, f32)],
+    /// The content's own style, from the report of an earlier job with the same model: where the network sees the very same
+    /// pixels and labels now, it does not encode and draw them again, and the result has the same bits. Where it does not, this
+    /// style is not looked at.
+    pub content_style: Option<&'a Style>,
     pub options: Options,
 }
 
@@ -131,6 +135,7 @@ impl<'a> Job<'a> {
             mask: None,
             method,
             classes: &[],
+            content_style: None,
             options: Options::default(),
         }
     }
@@ -152,6 +157,23 @@ pub struct Report {
     pub untouched: Untouched,
     /// How far the result can be trusted, when it was asked for and the network had something to do.
     pub confidence: Option<Confidence>,
+    /// The content's own style, when the network had something to do.
+    pub content_style: Option<ContentStyle>,
+}
+
+/// The style of what a job saw of its content, for [`Job::content_style`] of the next one.
+#[derive(Clone, Debug)]
+pub struct ContentStyle {
+    /// It has no statistics.
+    pub style: Style,
+    /// Whether it is the job's own, kept from before, so that nothing of the content was encoded.
+    pub kept: bool,
+}
+
+impl PartialEq for ContentStyle {
+    fn eq(&self, other: &Self) -> bool {
+        self.kept == other.kept && self.style.is_of_same_content(&other.style)
+    }
 }
 
 impl Report {
@@ -170,8 +192,8 @@ impl Report {
         say("left as they are, as too few of their pixels are seen", &self.unseen);
         match &self.confidence {
             Some(c) if c.is_doubtful() => advice.push(
-                "the network does not know pictures like this one well: look at the result closely, or use the statistics \
-                 method"
+                "the network does not know pictures like this one, or like the reference, well: look at the result closely, or \
+                 use the statistics method"
                     .into(),
             ),
             Some(c) => say("less sure than the rest, look at these classes closely", &c.doubtful_classes()),
@@ -201,9 +223,6 @@ pub(crate) fn plan_on(job: &Job, threads: usize) -> u64 {
         Method::Network { network, .. } => {
             let config = network.config();
             needed += network_bytes(config) + sampling_bytes(width, height, config.resolution, threads);
-            if job.options.confidence {
-                needed += attention_bytes(config);
-            }
         }
         Method::Statistics(_) => {
             needed += (4 << 20) + sampling_bytes(width, height, statistics::SIDE, threads)
@@ -341,7 +360,7 @@ pub fn restyle_picture(content: &Picture, job: &Job, progress: Progress) -> Resu
 
 /// Everything that can be known to be wrong before the work; the strength of every class.
 fn check(job: &Job) -> Result<Vec<f32>> {
-    let Job { content, labels, target_labels, mask, method, options, .. } = job;
+    let Job { content, labels, target_labels, mask, method, content_style, options, .. } = job;
     let classes = method.classes();
     check_labels("the labels", labels, "the content", content, classes)?;
     if let Some(target) = target_labels {
@@ -355,6 +374,7 @@ fn check(job: &Job) -> Result<Vec<f32>> {
     }
     if let Method::Network { network, style } = method {
         style.check(network)?;
+        content_style.map_or(Ok(()), |own| own.check(network))?;
     }
     within("the coupling", options.coupling)?;
     within("the morph", options.morph)?;
@@ -505,7 +525,11 @@ fn through_network(
     let Options { coupling, morph, confidence, .. } = job.options;
     let (labels, target) = (change.coverage.labels, change.coverage.target);
     let (window, resolution) = (change.window, config.resolution);
-    let (own, seen) = Style::of_window(network, &job.content, labels, &window, progress.part(0.0, 0.5))?;
+    let kept = job.content_style;
+    let encoding = progress.part(0.0, 0.5);
+    let (own, seen) = Style::of_content(network, &job.content, labels, &window, kept, encoding)?;
+    let kept = kept.is_some_and(|kept| kept.is_of_same_content(&own));
+    report.content_style = Some(ContentStyle { style: own.clone(), kept });
     let small_target = window.labels(target, resolution);
     let (in_labels, in_target) = (labels.counts(), target.counts());
     let mut weights = vec![0.0; config.classes];
@@ -531,28 +555,11 @@ fn through_network(
         ((&seen.mask_code * (1.0 - morph))? + (code * morph)?)?
     };
     let codes = wanted.codes().unsqueeze(0)?;
-    // The plain path alone gives the attention. The picture is the quick one's all the same: being told how far to trust it
-    // must not change it, not even by rounding.
-    let (drawing, looking) = match confidence {
-        true => (progress.part(0.5, 0.65), progress.part(0.65, 0.95)),
-        false => (progress.part(0.5, 0.95), Progress::NONE),
-    };
-    let after = RgbImage::from_tensor(&network.generate(&after_code, &codes, drawing)?)?;
-    let attention = match confidence {
-        true => network.decode(&after_code, &codes, looking)?.attention,
-        false => Vec::new(),
-    };
+    let after = RgbImage::from_tensor(&network.generate(&after_code, &codes, progress.part(0.5, 0.95))?)?;
     progress.at(0.95)?;
 
     if confidence {
-        report.confidence = Some(Confidence::new(
-            &attention,
-            &seen.rgb,
-            &seen.reconstruction,
-            &small_target,
-            strengths,
-            window.place(),
-        )?);
+        report.confidence = Some(Confidence::new(&seen, style, &small_target, strengths, window.place()));
     }
     change.regions = Regions::of(&seen.labels, &window, config.classes);
     let parts = parts(&seen, &after, &small_target, &change.regions);

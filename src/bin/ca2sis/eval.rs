@@ -31,6 +31,9 @@ pub struct Args {
     methods: Vec<Method>,
     #[command(flatten)]
     model: ModelArgs,
+    /// Folder of the same form of another kind of pictures, which the confidence task must warn of; label maps by index
+    #[arg(long, value_name = "DIR")]
+    strangers: Option<PathBuf>,
     /// SqueezeNet v1.0 weights (safetensors, Caffe's layout) for the perceptual task
     #[arg(long, value_name = "FILE")]
     perceptual: Option<PathBuf>,
@@ -72,12 +75,14 @@ enum Task {
     Labels,
     /// Reconstruction, another's look, a local edit and a shape edit of each picture (needs a model)
     Edits,
+    /// Whether the confidence of results says where they are wrong (needs pairs)
+    Confidence,
     /// All that the data allow
     All,
 }
 
 impl Task {
-    const EACH: [Self; 8] = [
+    const EACH: [Self; 9] = [
         Self::Paired,
         Self::Restore,
         Self::Locality,
@@ -86,6 +91,7 @@ impl Task {
         Self::Perceptual,
         Self::Labels,
         Self::Edits,
+        Self::Confidence,
     ];
 }
 
@@ -108,6 +114,7 @@ pub fn run(args: Args) -> Result<bool> {
     let set = Set::open(&args.data)?;
     let references = args.references.as_deref().map(Set::open).transpose()?;
     let references = references.as_ref().unwrap_or(&set);
+    let strangers = args.strangers.as_deref().map(Set::open).transpose()?;
     if references.classes() != set.classes() {
         return Err(Error::invalid("the references have other classes than the data"));
     }
@@ -117,7 +124,7 @@ pub fn run(args: Args) -> Result<bool> {
     methods.dedup();
     let blind = args.blind.as_deref();
     let needed = methods.iter().chain(between.iter().filter(|_| blind.is_some())).any(|m| m.needs_network())
-        || args.tasks.iter().any(|task| matches!(task, Task::Labels | Task::Edits));
+        || [Task::Labels, Task::Edits, Task::Confidence].iter().any(|task| args.tasks.contains(task));
     let mut model = "none".to_owned();
     let network = if needed { open(&args, &set, &mut model)? } else { None };
     if network.is_none() {
@@ -165,7 +172,7 @@ pub fn run(args: Args) -> Result<bool> {
     }
     let mut sheet = Sheet::default();
     for task in tasks {
-        for table in tables(&evaluation, task, &mut sheet)? {
+        for table in tables(&evaluation, task, strangers.as_ref(), &mut sheet)? {
             if json() {
                 let mut line = table.to_json();
                 line["model"] = model.clone().into();
@@ -208,10 +215,12 @@ fn possible(evaluation: &Evaluation) -> Vec<Task> {
     let labels = evaluation.network.is_some_and(|network| network.config().labeler.is_some());
     let can = |task: &Task| {
         let lacking = match task {
-            Task::Paired | Task::Seam if !pairs => "the data have no pairs",
+            Task::Paired | Task::Seam | Task::Confidence if !pairs => "the data have no pairs",
             Task::Locality if !jobs => "no method has a coupling",
             Task::Perceptual if evaluation.features.is_none() => "it needs --perceptual FILE",
-            Task::Edits if evaluation.network.is_none() => "there is no model of the data's classes",
+            Task::Edits | Task::Confidence if evaluation.network.is_none() => {
+                "there is no model of the data's classes"
+            }
             Task::Labels if !labels => "there is no model with a labeler",
             _ => return true,
         };
@@ -221,7 +230,12 @@ fn possible(evaluation: &Evaluation) -> Vec<Task> {
     Task::EACH.into_iter().filter(can).collect()
 }
 
-fn tables(evaluation: &Evaluation, task: Task, sheet: &mut Sheet) -> Result<Vec<Table>> {
+fn tables(
+    evaluation: &Evaluation,
+    task: Task,
+    strangers: Option<&Set>,
+    sheet: &mut Sheet,
+) -> Result<Vec<Table>> {
     let bar = Bar::new(format!("{task:?}").to_lowercase());
     let observer = |done| bar.at(done);
     let progress = Progress::new(&observer);
@@ -234,6 +248,7 @@ fn tables(evaluation: &Evaluation, task: Task, sheet: &mut Sheet) -> Result<Vec<
         Task::Perceptual => evaluation.perceptual(progress),
         Task::Labels => Ok(vec![evaluation.labels(progress)?]),
         Task::Edits => Ok(vec![evaluation.edits(Some(sheet), progress)?]),
+        Task::Confidence => evaluation.confidence(strangers, progress),
         Task::All => Ok(vec![]),
     }
 }
