@@ -133,6 +133,34 @@ fn styles_and_pictures_are_the_plain_networks_for_any_number_of_classes() {
     }
 }
 
+/// What absent classes would have taken is left out; every code must still be what the whole encoder gives, those of absent
+/// classes too, whose features reach the present ones across the joined levels.
+#[test]
+fn styles_of_few_classes_are_those_of_the_whole_encoder() {
+    for classes in [2, 5, 19] {
+        let network = network(classes);
+        let (rgb, _) = inputs(&network, 1);
+        let side = network.config().resolution;
+        for present in [vec![0], vec![classes - 1], vec![0, classes - 1], vec![classes / 2, 1]] {
+            // One pixel of the last: at most sizes it is not seen.
+            let label = |i: usize| if i == side + 1 { present[present.len() - 1] } else { present[0] } as u32;
+            let labels: Vec<u32> = (0..side * side).map(label).collect();
+            let labels = Tensor::from_vec(labels, (1, side, side), &Device::Cpu).unwrap();
+            let onehot = candle_nn::encoding::one_hot(labels, classes, 1f32, 0f32).unwrap();
+            let style = network.encode_style(&rgb, &onehot, Progress::NONE).unwrap();
+            let plain = network.encode_style_plain(&rgb, &onehot, Progress::NONE).unwrap();
+            let error = largest_difference(&style, &plain);
+            assert!(error <= 1e-5, "classes {present:?} of {classes}: {error}");
+        }
+    }
+    let network = network(3);
+    let (rgb, onehot) = inputs(&network, 1);
+    let none = onehot.zeros_like().unwrap();
+    let style = network.encode_style(&rgb, &none, Progress::NONE).unwrap();
+    let plain = network.encode_style_plain(&rgb, &none, Progress::NONE).unwrap();
+    assert!(largest_difference(&style, &plain) <= 1e-5, "no class at all");
+}
+
 #[test]
 fn the_bits_do_not_depend_on_the_number_of_threads() {
     let network = network(5);

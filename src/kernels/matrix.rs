@@ -111,6 +111,19 @@ pub(crate) struct PanelsRef<'a> {
     pub data: &'a [f32],
 }
 
+impl<'a> PanelsRef<'a> {
+    /// Of a single panel of f32: `count` of its rows.
+    pub fn part(self, first: usize, count: usize) -> PanelsRef<'a> {
+        let lanes = self.level.lanes();
+        assert!(
+            self.n <= 2 * lanes && self.level != Level::Bf16 && first + count <= self.k,
+            "part of a panel"
+        );
+        let width = self.n.next_multiple_of(lanes);
+        PanelsRef { k: count, data: &self.data[first * width..], ..self }
+    }
+}
+
 /// The left-hand matrix: row `r` is `segments` runs, run `s` beginning at `r row + s step`; together they are as long as
 /// the panels' `k`.
 #[derive(Clone, Copy)]

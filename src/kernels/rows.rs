@@ -2,6 +2,14 @@
 
 use super::simd::{Simd, leveled};
 
+/// `n` elements of a buffer that grows as needed.
+pub(crate) fn room(buffer: &mut Vec<f32>, n: usize) -> &mut [f32] {
+    if buffer.len() < n {
+        buffer.resize(n, 0.0);
+    }
+    &mut buffer[..n]
+}
+
 /// 2^x to 2 units in the last place: 2^n times a minimax polynomial on [-1/2, 1/2], relative error 7.5e-8. Below -126
 /// the smallest normal number, so that nothing runs into denormals.
 #[inline(always)]
@@ -328,6 +336,25 @@ leveled! {
             registers!(S, y.len(), |i, lanes| {
                 let far = S::mul(load::<S>(far.as_ptr().add(i), lanes), one);
                 let v = S::fma(load::<S>(near.as_ptr().add(i), lanes), three, far);
+                store::<S>(y.as_mut_ptr().add(i), lanes, v);
+            });
+        }
+    }
+}
+
+leveled! {
+    /// `y = bias + (a + 3 b + 3 c + d) / 4`; no bias is zero.
+    pub(crate) fn smooth<S>(a: &[f32], b: &[f32], c: &[f32], d: &[f32], bias: &[f32], y: &mut [f32]) {
+        let n = y.len();
+        assert!([a, b, c, d].iter().all(|x| x.len() == n) && (bias.is_empty() || bias.len() == n), "smooth");
+        // SAFETY: `registers` stays within the slices.
+        unsafe {
+            let (three, one) = (S::splat(0.75), S::splat(0.25));
+            registers!(S, n, |i, lanes| {
+                let outer = S::add(load::<S>(a.as_ptr().add(i), lanes), load::<S>(d.as_ptr().add(i), lanes));
+                let inner = S::add(load::<S>(b.as_ptr().add(i), lanes), load::<S>(c.as_ptr().add(i), lanes));
+                let start = if bias.is_empty() { S::splat(0.0) } else { load::<S>(bias.as_ptr().add(i), lanes) };
+                let v = S::fma(inner, three, S::fma(outer, one, start));
                 store::<S>(y.as_mut_ptr().add(i), lanes, v);
             });
         }

@@ -35,13 +35,7 @@ use crate::kernels::{Shared, rows, share};
 use crate::progress::Progress;
 use crate::{Error, Result};
 
-/// `n` elements of a buffer that grows as needed.
-fn room(buffer: &mut Vec<f32>, n: usize) -> &mut [f32] {
-    if buffer.len() < n {
-        buffer.resize(n, 0.0);
-    }
-    &mut buffer[..n]
-}
+use crate::kernels::rows::room;
 
 fn added(a: &[f32], b: &[f32]) -> Vec<f32> {
     a.iter().zip(b).map(|(a, b)| a + b).collect()

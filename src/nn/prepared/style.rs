@@ -1,5 +1,6 @@
 //! The style encoder as the CPU runs it: level by level, a class and a strip of rows to a task. A level leaves its
-//! convolutions' results as they are; who reads them applies norm and ReLU, joins and doubles on the way.
+//! convolutions' results as they are; who reads them applies norm and ReLU and joins on the way. Classes that the labels lack
+//! get the code of an empty region, and what only they would have needed is left out: the others' codes are the same bits.
 
 use candle_core::Tensor;
 
@@ -7,10 +8,9 @@ use super::fold::values;
 use super::residual::{Norm, Sums, pad};
 use super::room;
 use crate::kernels::matrix::Start;
-use crate::kernels::resize::neighbour;
 use crate::kernels::rows::{self, After};
 use crate::kernels::simd::Level;
-use crate::kernels::window::Conv3;
+use crate::kernels::window::{BilinearConv3, Conv3, Spread, Strip};
 use crate::kernels::{Shared, share_map};
 use crate::nn::Config;
 use crate::nn::style_encoder::{self, StyleEncoder};
@@ -18,8 +18,8 @@ use crate::progress::Progress;
 use crate::{Error, Result};
 
 /// One class's convolution and norm.
-struct Layer {
-    conv: Conv3,
+struct Layer<C> {
+    conv: C,
     bias: Vec<f32>,
     norm: Norm,
 }
@@ -39,11 +39,29 @@ pub(in crate::nn) struct Encoder {
     first_bias: Vec<f32>,
     first_norms: Vec<Norm>,
     /// By level, then class.
-    downs: Vec<Vec<Layer>>,
-    ups: Vec<(Vec<Layer>, Vec<Head>)>,
+    downs: Vec<Vec<Layer<Conv3>>>,
+    ups: Vec<(Vec<Layer<BilinearConv3>>, Vec<Head>)>,
 }
 
-/// Convolution results of every class, `(n, side, side, c)`, and scale and shift of the norm behind them.
+/// What of the encoder some labels need.
+struct Needs {
+    /// By scale, then class: whether the labels have the class at that size.
+    present: Vec<Vec<bool>>,
+    /// By level, then class: whether anything that is present is computed from it.
+    downs: Vec<Vec<bool>>,
+    ups: Vec<Vec<bool>>,
+}
+
+/// Buffers of one thread.
+#[derive(Default)]
+struct Scratch {
+    padded: Vec<f32>,
+    normed: Vec<f32>,
+    spread: Spread,
+}
+
+/// Convolution results of every class, `(n, side, side, c)`, and scale and shift of the norm behind them; nothing for a
+/// class that is not needed.
 struct Maps {
     side: usize,
     channels: usize,
@@ -62,29 +80,30 @@ impl Maps {
 impl Encoder {
     pub fn new(level: Level, config: &Config, encoder: &StyleEncoder) -> Result<Self> {
         let n = config.classes;
-        let layers = |l: &style_encoder::Level| -> Result<Vec<Layer>> {
+        /// One layer a class; `conv` makes one of weight, inputs and outputs.
+        fn layers<C: Send>(
+            n: usize,
+            l: &style_encoder::Level,
+            conv: impl Fn(&[f32], usize, usize) -> C + Sync,
+        ) -> Result<Vec<Layer<C>>> {
             let (outputs, inputs, _, _) = l.conv.weight.dims4()?;
             let (weight, bias) = (values(&l.conv.weight)?, values(&l.conv.bias)?);
             let norm = Norm::new(&l.norm)?;
             let outputs = outputs / n;
             let size = outputs * inputs * 9;
-            share_map(
-                n,
-                Progress::NONE,
-                || (),
-                |(), g| Layer {
-                    conv: Conv3::new(
-                        level,
-                        &weight[g * size..][..size],
-                        inputs,
-                        outputs,
-                        l.conv.stride,
-                        false,
-                    ),
-                    bias: bias[g * outputs..][..outputs].to_vec(),
-                    norm: norm.group(g),
-                },
-            )
+            let layer = |(), g: usize| Layer {
+                conv: conv(&weight[g * size..][..size], inputs, outputs),
+                bias: bias[g * outputs..][..outputs].to_vec(),
+                norm: norm.group(g),
+            };
+            share_map(n, Progress::NONE, || (), |_, g| layer((), g))
+        }
+        let down = |l: &style_encoder::Level| {
+            let stride = l.conv.stride;
+            layers(n, l, |weight, inputs, outputs| Conv3::new(level, weight, inputs, outputs, stride, false))
+        };
+        let up = |l: &style_encoder::Level| {
+            layers(n, l, |weight, inputs, outputs| BilinearConv3::new(level, weight, inputs, outputs))
         };
         let heads = |head: &style_encoder::Head| -> Result<Vec<Head>> {
             let (weight, bias, s) = (values(&head.weight)?, values(&head.bias)?, config.style_dim);
@@ -105,12 +124,12 @@ impl Encoder {
             first: Conv3::new(level, &values(&first.conv.weight)?, inputs, outputs, 1, false),
             first_bias: values(&first.conv.bias)?,
             first_norms: (0..n).map(|g| norm.group(g)).collect(),
-            downs: encoder.downs.iter().map(&layers).collect::<Result<_>>()?,
-            ups: encoder.ups.iter().map(|(l, h)| Ok((layers(l)?, heads(h)?))).collect::<Result<_>>()?,
+            downs: encoder.downs.iter().map(down).collect::<Result<_>>()?,
+            ups: encoder.ups.iter().map(|(l, h)| Ok((up(l)?, heads(h)?))).collect::<Result<_>>()?,
         })
     }
 
-    /// Multiply-adds times two of one picture of `side` pixels.
+    /// Multiply-adds times two of one picture of `side` pixels with all classes.
     pub fn flops(&self, side: usize) -> f64 {
         let mut total = (self.first.flops() * side * side) as f64;
         let mut side = side;
@@ -119,8 +138,8 @@ impl Encoder {
             side /= 2;
         }
         for (level, _) in &self.ups {
+            total += level.iter().map(|l| l.conv.flops(side)).sum::<usize>() as f64;
             side *= 2;
-            total += level.iter().map(|l| l.conv.flops() * side * side).sum::<usize>() as f64;
         }
         total
     }
@@ -156,27 +175,32 @@ impl Encoder {
         let (n, s) = (self.classes, self.style_dim);
         let steps = (self.downs.len() + self.ups.len() + 1) as f32;
         let part = |i: usize| progress.part(i as f32 / steps, (i + 1) as f32 / steps);
-        let mut maps = vec![self.enter(rgb, side, part(0))?];
+        let needs = self.needs(masks, side);
+        let row = self.ups.len() * s;
+        let mut codes = vec![0.0; n * row];
+        let mut maps = vec![self.enter(rgb, side, &needs.downs[0], part(0))?];
         for (i, level) in self.downs.iter().enumerate() {
-            let next = self.down(level, &maps[i], part(i + 1))?;
+            let next = self.down(level, &needs.downs[i], &maps[i], part(i + 1))?;
             if i == 0 {
                 maps[0].data = Vec::new(); // the picture's own level is no skip
             }
             maps.push(next);
         }
-        let row = self.ups.len() * s;
-        let mut codes = vec![0.0; n * row];
         let mut below: Option<Maps> = None;
         for (j, (level, heads)) in self.ups.iter().enumerate() {
             let skip = maps.pop().expect("a level for every scale, the picture's own left over");
             let sources: Vec<&Maps> = below.iter().chain([&skip]).collect();
-            let next = self.up(level, &sources, part(self.downs.len() + 1 + j))?;
+            let next = self.up(level, &needs.ups[j], &sources, part(self.downs.len() + 1 + j))?;
             let scale = share_map(
                 n,
                 Progress::NONE,
                 || (),
                 |(), g| {
-                    let mut code = heads[g].weight.apply(&pool(&next, g, masks, side, n));
+                    let mean = match needs.present[j][g] {
+                        true => pool(&next, g, masks, side, n),
+                        false => vec![0.0; next.channels],
+                    };
+                    let mut code = heads[g].weight.apply(&mean);
                     for (c, b) in code.iter_mut().zip(&heads[g].bias) {
                         *c = (*c + b).tanh();
                     }
@@ -191,6 +215,47 @@ impl Encoder {
         Ok(codes)
     }
 
+    /// What labels `(full, full, n)` need, from the last scale back to the picture.
+    fn needs(&self, labels: &[f32], full: usize) -> Needs {
+        let (n, scales) = (self.classes, self.ups.len());
+        let present = |j: usize| {
+            let side = (full >> self.downs.len()) << (j + 1);
+            let mut present = vec![false; n];
+            for y in 0..side {
+                let row = &labels[y * full / side * full * n..][..full * n];
+                for x in 0..side {
+                    for (p, share) in present.iter_mut().zip(&row[x * full / side * n..][..n]) {
+                        *p |= *share != 0.0;
+                    }
+                }
+            }
+            present
+        };
+        let present: Vec<_> = (0..scales).map(present).collect();
+        let mut ups = present.clone();
+        let mut downs = vec![vec![false; n]; self.downs.len()];
+        for j in (0..scales).rev() {
+            for g in (0..n).filter(|g| ups[j][*g]).collect::<Vec<_>>() {
+                if j == 0 {
+                    downs[self.downs.len() - 1][g] = true;
+                    continue;
+                }
+                for block in [2 * g, 2 * g + 1] {
+                    match block.checked_sub(n) {
+                        None => ups[j - 1][block] = true,
+                        Some(block) => downs[self.downs.len() - 1 - j][block] = true,
+                    }
+                }
+            }
+        }
+        for i in (1..downs.len()).rev() {
+            for g in 0..n {
+                downs[i - 1][g] |= downs[i][g];
+            }
+        }
+        Needs { present, downs, ups }
+    }
+
     /// Rows of a strip of `c` channels a pixel: about 300 KB, and the fewer the fewer classes there are to share out.
     fn strip(&self, side: usize, c: usize) -> usize {
         let most = side.div_ceil(32usize.div_ceil(self.classes)).max(2);
@@ -198,7 +263,7 @@ impl Encoder {
     }
 
     /// The first convolution, of all classes at once.
-    fn enter(&self, rgb: &[f32], side: usize, progress: Progress) -> Result<Maps> {
+    fn enter(&self, rgb: &[f32], side: usize, needed: &[bool], progress: Progress) -> Result<Maps> {
         let (n, outputs) = (self.classes, self.first.outputs());
         let c = outputs / n;
         let mut data = vec![0.0; side * side * outputs];
@@ -214,7 +279,7 @@ impl Encoder {
             let shared = Shared::new(&mut *all);
             // SAFETY: the buffer is this task's own.
             unsafe { self.first.strip(padded, rows, side, Start::Bias(&self.first_bias), &shared, 0) };
-            for g in 0..n {
+            for g in (0..n).filter(|g| needed[*g]) {
                 // SAFETY: each task has rows of its own in every class's map.
                 let mut out = unsafe { out.from((g * side + first) * side * c) };
                 let out = out.slice(0, rows * side * c);
@@ -230,98 +295,87 @@ impl Encoder {
         Ok(Maps { side, channels: c, data, affine })
     }
 
-    fn down(&self, level: &[Layer], x: &Maps, progress: Progress) -> Result<Maps> {
-        let side = x.side / 2;
+    fn down(&self, level: &[Layer<Conv3>], needed: &[bool], x: &Maps, progress: Progress) -> Result<Maps> {
+        let (side, c) = (x.side / 2, level[0].conv.outputs());
         let strip = self.strip(side, 2 * x.channels);
-        self.level(level, side, strip, progress, |padded, g, rows| {
+        self.level(level, needed, (side, side, c), strip, progress, |scratch, g, rows, out| {
             let (picture, affine) = x.class(g);
-            pad(
-                self.level,
-                picture,
-                x.side,
-                x.channels,
-                2 * rows.start..2 * rows.end,
-                affine,
-                After::Relu,
-                padded,
-            );
+            let Layer { conv, bias, .. } = &level[g];
+            let from = 2 * rows.start..2 * rows.end;
+            let padded = &mut scratch.padded;
+            let padded = pad(self.level, picture, x.side, x.channels, from, affine, After::Relu, padded);
+            let out = Shared::new(out);
+            // SAFETY: the strip is this task's own.
+            unsafe { conv.strip(padded, rows.len(), side, Start::Bias(bias), &out, 0) };
         })
     }
 
     /// Joins, doubles and convolves. Of the class blocks of all sources, one source after the other, class g reads as many
     /// as there are sources, from that times g on.
-    fn up(&self, level: &[Layer], sources: &[&Maps], progress: Progress) -> Result<Maps> {
+    fn up(
+        &self,
+        level: &[Layer<BilinearConv3>],
+        needed: &[bool],
+        sources: &[&Maps],
+        progress: Progress,
+    ) -> Result<Maps> {
         let (low, c) = (sources[0].side, sources[0].channels);
-        let side = 2 * low;
-        let joined = c * sources.len();
-        let strip = self.strip(side, joined);
-        self.level(level, side, strip, progress, |padded, g, rows| {
-            let pitch = (side + 2) * joined;
-            // The strip's own rows and one on either side, as far as the picture has them.
-            let (top, bottom) = (rows.start.saturating_sub(1), (rows.end + 1).min(side));
-            // Rows of the small picture that these are made of.
-            let first = (top / 2).min(neighbour(top, low));
-            let last = ((bottom - 1) / 2).max(neighbour(bottom - 1, low));
-            let (count, row) = (last - first + 1, low * joined);
-            let all = room(padded, (rows.len() + 2) * pitch + (count + 1) * row + low * c);
-            let (padded, rest) = all.split_at_mut((rows.len() + 2) * pitch);
-            let (small, rest) = rest.split_at_mut(count * row);
-            let (mixed, normed) = rest.split_at_mut(row);
-            for (k, source) in (0..sources.len()).map(|k| (k, g * sources.len() + k)) {
-                let (picture, (scale, shift)) = sources[source / self.classes].class(source % self.classes);
-                for (y, to) in small.chunks_exact_mut(row).enumerate() {
-                    let from = &picture[(first + y) * low * c..][..low * c];
-                    rows::affine(self.level, from, scale, shift, After::Relu, normed);
-                    for (to, from) in to.chunks_exact_mut(joined).zip(normed.chunks_exact(c)) {
+        let (side, joined, o) = (2 * low, c * sources.len(), level[0].conv.outputs());
+        let strip = self.strip(low + 2, joined + 4 * o).min(low);
+        self.level(level, needed, (low, side, o), strip, progress, |scratch, g, rows, out| {
+            let (pitch, row) = ((low + 2) * joined, low * c);
+            let padded = room(&mut scratch.padded, (rows.len() + 2) * pitch);
+            let normed = room(&mut scratch.normed, row);
+            for (i, to) in padded.chunks_exact_mut(pitch).enumerate() {
+                let y = (rows.start + i).saturating_sub(1).min(low - 1);
+                for (k, source) in (0..sources.len()).map(|k| (k, g * sources.len() + k)) {
+                    let (picture, (scale, shift)) =
+                        sources[source / self.classes].class(source % self.classes);
+                    rows::affine(self.level, &picture[y * row..][..row], scale, shift, After::Relu, normed);
+                    for (to, from) in to[joined..].chunks_exact_mut(joined).zip(normed.chunks_exact(c)) {
                         to[k * c..][..c].copy_from_slice(from);
                     }
                 }
+                // The border continues the picture.
+                to.copy_within(joined..2 * joined, 0);
+                to.copy_within(low * joined..(low + 1) * joined, (low + 1) * joined);
             }
-            for (i, to) in padded.chunks_exact_mut(pitch).enumerate() {
-                let y = (rows.start + i).wrapping_sub(1);
-                if y >= side {
-                    to.fill(0.0);
-                    continue;
-                }
-                let at = |y: usize| &small[(y - first) * row..][..row];
-                rows::quarter(self.level, at(y / 2), at(neighbour(y, low)), mixed);
-                to[..joined].fill(0.0);
-                to[pitch - joined..].fill(0.0);
-                for (p, pixel) in to[joined..pitch - joined].chunks_exact_mut(joined).enumerate() {
-                    let at = |p: usize| &mixed[p * joined..][..joined];
-                    rows::quarter(self.level, at(p / 2), at(neighbour(p, low)), pixel);
-                }
-            }
+            let Layer { conv, bias, .. } = &level[g];
+            let bias = bias.repeat(side);
+            let strip = Strip { rows: rows.len(), width: low, top: rows.start == 0, bottom: rows.end == low };
+            conv.strip(self.level, padded, strip, &bias, &mut scratch.spread, &mut out.into());
         })
     }
 
-    /// A level's convolution, `fill` giving each strip's input with its border.
-    fn level(
+    /// A level's convolution of the needed classes, `work` doing a strip: some of `high` rows, each of which gives as many rows of
+    /// `side` pixels, `c` channels wide, as there are to one.
+    fn level<C: Sync>(
         &self,
-        level: &[Layer],
-        side: usize,
+        level: &[Layer<C>],
+        needed: &[bool],
+        (high, side, c): (usize, usize, usize),
         strip: usize,
         progress: Progress,
-        fill: impl Fn(&mut Vec<f32>, usize, std::ops::Range<usize>) + Sync,
+        work: impl Fn(&mut Scratch, usize, std::ops::Range<usize>, &mut [f32]) + Sync,
     ) -> Result<Maps> {
-        let c = level[0].conv.outputs();
-        let strips = side.div_ceil(strip);
+        let strips = high.div_ceil(strip);
+        let row = side / high * side * c;
+        let classes: Vec<usize> = (0..self.classes).filter(|g| needed[*g]).collect();
         let mut data = vec![0.0; self.classes * side * side * c];
-        let out = Shared::new(&mut data);
-        let parts = share_map(self.classes * strips, progress, Vec::new, |padded, task| {
-            let (g, first) = (task / strips, task % strips * strip);
-            let rows = strip.min(side - first);
-            fill(padded, g, first..first + rows);
-            let pixel = (g * side + first) * side;
+        let shared = Shared::new(&mut data);
+        let parts = share_map(classes.len() * strips, progress, Scratch::default, |scratch, task| {
+            let (g, first) = (classes[task / strips], task % strips * strip);
+            let rows = first..high.min(first + strip);
             // SAFETY: each task has rows of its own in one class's map.
-            unsafe {
-                level[g].conv.strip(padded, rows, side, Start::Bias(&level[g].bias), &out, pixel);
-                Sums::of(out.from(pixel * c).slice(0, rows * side * c), c)
-            }
+            let mut out = unsafe { shared.from((g * high + first) * row) };
+            let out = out.slice(0, rows.len() * row);
+            work(scratch, g, rows, out);
+            Sums::of(out, c)
         })?;
-        let affine =
-            |(g, parts): (usize, &[Sums])| level[g].norm.affine(&Sums::total(parts.to_vec()), side * side);
-        let affine = parts.chunks(strips).enumerate().map(affine).collect();
+        let mut affine = vec![Default::default(); self.classes];
+        for (g, parts) in classes.into_iter().zip(parts.chunks(strips)) {
+            affine[g] = level[g].norm.affine(&Sums::total(parts.to_vec()), side * side);
+        }
         Ok(Maps { side, channels: c, data, affine })
     }
 }
