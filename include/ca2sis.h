@@ -254,7 +254,7 @@
 #define CA2_NOTE_UNSEEN 4
 
 /**
- * In `notes`: with a confidence below 0.4, where the result as a whole has more.
+ * In `notes`: restyled, with a confidence below 0.22 and 1 % of the window or more, in a result that is not `doubtful` as a whole.
  */
 #define CA2_NOTE_DOUBTFUL 8
 
@@ -715,8 +715,8 @@ typedef struct ca2_restyle_options {
      */
     uint32_t method;
     /**
-     * 1 to find out how far the result can be trusted, for the report, at the cost of another pass of the network; 0 not to. The
-     * output is the same either way.
+     * 1 to find out how far the result can be trusted, for the report, in next to no time; 0 not to. The output is the same either
+     * way.
      */
     uint32_t confidence;
     /**
@@ -776,7 +776,8 @@ typedef struct ca2_restyle_report {
      */
     uint32_t doubtful_count;
     /**
-     * 1 when the confidence of the whole is below 0.4: the network does not know pictures like this one well. Else 0.
+     * 1 when the confidence of the whole is below 0.42: the network does not know pictures like this one, or like the reference,
+     * well. Else 0.
      */
     uint32_t doubtful;
     /**
@@ -800,9 +801,10 @@ typedef struct ca2_restyle_report {
      */
     uint64_t untouched_differing;
     /**
-     * How far the result can be trusted, 0 to 1, the mean over the classes to restyle; -1 when it was not asked for or there is
-     * nothing to go by. A pixel's figure is the share of the network's attention that goes to its class, times how well the
-     * network redraws the class as the content shows it: 1 / (1 + (error / 0.15)^2).
+     * How far the result can be trusted, 0 to 1, the mean over the pixels that are restyled; -1 when it was not asked for or there
+     * is nothing to go by. A pixel's figure is 1 / (1 + (error / 0.15)^2), of the greater of two errors that the network is known
+     * to make: redrawing the content in the pixel's class around it, and redrawing this class of the reference (root mean
+     * squares, 0 to 1). 0 where the style lacks a class that is to be restyled.
      */
     float confidence;
     /**
