@@ -8,6 +8,7 @@ use super::room;
 use crate::kernels::matrix::{Panels, Rows, Start, product};
 use crate::kernels::rows::{self, After};
 use crate::kernels::simd::Level;
+use crate::kernels::strassen::Halved;
 use crate::kernels::{Shared, Target, View, pixels, share, share_map};
 use crate::nn::attention::SpatialTransformer;
 use crate::progress::Progress;
@@ -27,7 +28,8 @@ fn tile(pixels: usize) -> usize {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     /// Without self-attention, everything before the feed-forward is linear in u = (normed channels, attention
-    /// probabilities, 1): its product with that matrix, and the variances from its triangle, skip the inner width.
+    /// probabilities, 1): its product with that matrix, and the variances from its triangle, skip the inner width. A
+    /// head's probabilities sum to one, so that the last class's is left out and the others' values are less its.
     LowRank,
     /// W_q folded into the keys, W_o into the values.
     Folded,
@@ -52,12 +54,36 @@ pub(super) struct Transformer {
     to_q: Option<(Panels, Vec<f32>)>,
     to_out: Option<(Panels, Vec<f32>)>,
     /// The GEGLU's Linear behind a norm without affine part, when not of low rank, and its bias, in panels' order.
-    ff1: Option<Panels>,
+    ff1: Option<Wide>,
     ff1_bias: Vec<f32>,
     /// proj_out times the second Linear, cut along the hidden channels.
     ff2: Vec<Panels>,
     proj_out: Panels,
     out_bias: Vec<f32>,
+    /// Of the map that it is for.
+    pixels: usize,
+}
+
+/// The GEGLU's Linear, the widest of the products.
+#[derive(Debug)]
+enum Wide {
+    Panels(Panels),
+    /// For tall tiles.
+    Halved(Halved),
+}
+
+impl Wide {
+    /// The transpose of `weight (2 hidden, k)`, in the order of `geglu_column`, for tiles of `rows` rows.
+    fn new(level: Level, weight: &Matrix, rows: usize) -> Self {
+        let (k, hidden) = (weight.columns, weight.rows / 2);
+        let (columns, source) = (geglu_columns(level, hidden), geglu_column(level, hidden));
+        let view = weight.view().transposed();
+        // By halves a product is half as deep: below that, adding its results up takes what it saves.
+        match level != Level::Bf16 && hidden.is_multiple_of(2 * level.lanes()) && k >= 48 && rows >= 48 {
+            true => Self::Halved(Halved::pack_columns(level, k, columns, view, source)),
+            false => Self::Panels(Panels::pack_columns(level, k, columns, view, source)),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -86,7 +112,7 @@ pub(super) struct LowRank {
     keys_bias: Vec<f32>,
     before: Triangle,
     behind: Triangle,
-    ff1: Panels,
+    ff1: Wide,
     /// In panels' order.
     ff1_constant: Vec<f32>,
     residual: Panels,
@@ -191,11 +217,13 @@ struct Scratch {
     g: Vec<f32>,
     h: Vec<f32>,
     lowered: Vec<f32>,
+    p: Vec<f32>,
     deviations: Vec<f32>,
 }
 
 impl Transformer {
-    pub fn new(level: Level, t: &SpatialTransformer, classes: usize) -> Result<Self> {
+    /// For maps of `pixels`.
+    pub fn new(level: Level, t: &SpatialTransformer, classes: usize, pixels: usize) -> Result<Self> {
         let block = &t.block;
         let proj_in = Matrix::of(&t.proj_in.weight)?;
         let (inner, channels) = (proj_in.rows, proj_in.columns);
@@ -204,7 +232,7 @@ impl Transformer {
         let bias = |l: &crate::nn::layers::Linear| l.bias.as_ref().map_or(Ok(Vec::new()), values);
 
         // Multiply-adds of a pixel in each form, as far as they differ.
-        let (keys, rank) = (heads * classes, channels + heads * classes);
+        let (keys, rank) = (heads * classes, channels + heads * (classes - 1));
         let behind = |width: usize| width * (2 * hidden + channels);
         let folded = inner * channels + 2 * inner * keys + behind(inner);
         let unfolded = inner * channels + 2 * inner * (inner + classes) + behind(inner);
@@ -260,9 +288,7 @@ impl Transformer {
             Form::LowRank => None,
             _ => {
                 let ff1 = ff1.scale_columns(&values(&block.norm3.weight)?);
-                let columns = geglu_columns(level, hidden);
-                let source = geglu_column(level, hidden);
-                Some(Panels::pack_columns(level, inner, columns, ff1.view().transposed(), source))
+                Some(Wide::new(level, &ff1, tile(pixels)))
             }
         };
         let proj_out = Matrix::of(&t.proj_out.weight)?;
@@ -293,6 +319,7 @@ impl Transformer {
             ff2,
             proj_out: pack(level, &proj_out),
             out_bias,
+            pixels,
         })
     }
 
@@ -333,21 +360,27 @@ impl Transformer {
         let constant = |bias: Vec<f32>| Matrix::new(self.inner, 1, bias);
         let before = Matrix::beside(&[&proj_in, &constant(self.proj_in_bias.clone())]).centred();
         let (keys, keys_constant) = keys.times(&before).split_last();
-        let all = constant(added(&self.proj_in_bias, &out_bias));
+        let mut all = added(&self.proj_in_bias, &out_bias);
+        let mut others = Vec::with_capacity(folded.data.len());
+        for head in folded.data.chunks_exact(self.classes * self.inner) {
+            let (first, last) = head.split_at((self.classes - 1) * self.inner);
+            all = added(&all, last);
+            others.extend(first.iter().zip(last.iter().cycle()).map(|(v, last)| v - last));
+        }
+        let folded = Matrix::new(heads * (self.classes - 1), self.inner, others);
+        let all = constant(all);
         let all = Matrix::beside(&[&proj_in, &folded.transposed(), &all]); // (inner, rank + 1)
         let behind = all.clone().centred();
         let ff1 = Matrix::of(&block.ff.proj.weight)?.scale_columns(&values(&block.norm3.weight)?);
         let (ff1, ff1_constant) = ff1.times(&behind).split_last();
         let (residual, residual_constant) = Matrix::of(&t.proj_out.weight)?.times(&all).split_last();
-        let columns = geglu_columns(level, self.hidden);
-        let source = geglu_column(level, self.hidden);
         Ok(Look::LowRank(Box::new(LowRank {
             keys: pack(level, &keys),
             keys_constant,
             keys_bias,
             before: Triangle::new(level, &before),
             behind: Triangle::new(level, &behind),
-            ff1: Panels::pack_columns(level, ff1.columns, columns, ff1.view().transposed(), source),
+            ff1: Wide::new(level, &ff1, tile(self.pixels)),
             ff1_constant: geglu_order(level, self.hidden, &ff1_constant),
             residual: pack(level, &residual),
             out_bias: added(&self.out_bias, &residual_constant),
@@ -358,8 +391,9 @@ impl Transformer {
     pub fn flops(&self, pixels: usize) -> f64 {
         let (c, i, keys) = (self.channels, self.inner, self.heads * self.classes);
         let behind = |width: usize| width * (2 * self.hidden + c) + self.hidden * c;
+        let rank = c + keys - self.heads;
         let cross = match self.form {
-            Form::LowRank => c * (c / 2 + keys) + (c + keys) * (c + keys) / 2 + behind(c + keys),
+            Form::LowRank => c * (c / 2 + keys) + rank * rank / 2 + behind(rank),
             Form::Folded => i * c + 2 * i * keys + behind(i),
             Form::Unfolded => i * c + 2 * i * (i + self.classes) + behind(i),
         };
@@ -393,7 +427,7 @@ impl Transformer {
                 Look::LowRank(look) => self.low_rank(level, look, input, &affine, scratch, &mut out),
                 _ => {
                     match &attended {
-                        Some((x1, o)) => self.behind_attention(x1, o, first, count, scratch),
+                        Some((x1, qkv)) => self.behind_attention(x1, qkv, first, count, scratch),
                         None => self.enter(level, input, &affine, scratch),
                     }
                     self.full_rank(level, look, input, scratch, &mut out);
@@ -420,7 +454,8 @@ impl Transformer {
         product(count, Rows::new(v, self.channels), self.proj_in.as_ref(), start, &mut x.into(), self.inner);
     }
 
-    /// Self-attention up to the product with W_o: the inner channels, with W_o's bias, and the heads' outputs.
+    /// Self-attention up to the product with W_o: the inner channels, with W_o's bias, and the heads' outputs, rows of three times
+    /// the inner width.
     fn attend(
         &self,
         level: Level,
@@ -467,18 +502,17 @@ impl Transformer {
                 }
             }
         })?;
-        let mut o = vec![0.0; pixels * inner];
-        pixels::attention(level, &qkv, self.heads, inner / self.heads, &mut o, progress.part(0.1, 0.7))?;
-        Ok((x1, o))
+        pixels::attention(level, &mut qkv, self.heads, inner / self.heads, progress.part(0.1, 0.7))?;
+        Ok((x1, qkv))
     }
 
     /// Adds the heads' outputs through W_o, in `scratch.x`.
-    fn behind_attention(&self, x1: &[f32], o: &[f32], first: usize, count: usize, scratch: &mut Scratch) {
+    fn behind_attention(&self, x1: &[f32], qkv: &[f32], first: usize, count: usize, scratch: &mut Scratch) {
         let inner = self.inner;
         let x = room(&mut scratch.x, count * inner);
         x.copy_from_slice(&x1[first * inner..][..count * inner]);
         let attention = self.attn1.as_ref().expect("called with self-attention alone");
-        let o = Rows::new(&o[first * inner..], inner);
+        let o = Rows::new(&qkv[first * 3 * inner..], 3 * inner);
         product(count, o, attention.to_out.as_ref(), Start::Keep, &mut x.into(), inner);
     }
 
@@ -496,8 +530,9 @@ impl Transformer {
             Look::Folded { keys: folded, bias, values } => {
                 let all = Rows::new(normed, inner);
                 product(count, all, folded.as_ref(), Start::Zero, &mut (&mut *logits).into(), keys);
-                rows::softmax(level, logits, keys, self.classes, ones, bias);
-                let p = Rows::new(logits, keys);
+                let p = room(&mut scratch.p, count * keys);
+                rows::softmax(level, logits, keys, self.classes, ones, bias, p, keys, self.classes);
+                let p = Rows::new(p, keys);
                 product(count, p, values.as_ref(), Start::Keep, &mut (&mut *x).into(), inner);
             }
             Look::Unfolded { heads } => {
@@ -510,10 +545,11 @@ impl Transformer {
                 let width = inner / self.heads;
                 let zeros = vec![0.0; self.classes];
                 for (h, (k, v)) in heads.iter().enumerate() {
-                    let (p, n) = (&mut logits[..count * self.classes], self.classes);
+                    let (logits, n) = (&mut logits[..count * self.classes], self.classes);
+                    let p = room(&mut scratch.p, count * n);
                     let q = Rows::new(&q[h * width..], inner);
-                    product(count, q, k.as_ref(), Start::Zero, &mut (&mut *p).into(), n);
-                    rows::softmax(level, p, n, n, ones, &zeros);
+                    product(count, q, k.as_ref(), Start::Zero, &mut (&mut *logits).into(), n);
+                    rows::softmax(level, logits, n, n, ones, &zeros, p, n, n);
                     let mut o = Target::from(&mut o[h * width..]);
                     product(count, Rows::new(p, n), v.as_ref(), Start::Zero, &mut o, inner);
                 }
@@ -558,8 +594,8 @@ impl Transformer {
         scratch: &mut Scratch,
         out: &mut Target,
     ) {
-        let (c, keys) = (self.channels, self.heads * self.classes);
-        let (count, rank) = (input.len() / c, c + keys);
+        let (c, n, keys) = (self.channels, self.classes, self.heads * self.classes);
+        let (count, rank) = (input.len() / c, c + keys - self.heads);
         let v = room(&mut scratch.v, input.len());
         rows::affine(level, input, scale, shift, After::Nothing, v);
         let u = room(&mut scratch.u, count * rank);
@@ -569,9 +605,10 @@ impl Transformer {
         let deviations = room(&mut scratch.deviations, count);
         look.before.inverse_deviation(level, v, c, self.inner, &mut scratch.normed, deviations);
         let v = Rows::new(v, c);
-        let mut logits = Target::from(&mut u[c..]);
-        product(count, v, look.keys.as_ref(), Start::Bias(&look.keys_constant), &mut logits, rank);
-        rows::softmax(level, &mut u[c..], rank, self.classes, deviations, &look.keys_bias);
+        let logits = room(&mut scratch.logits, count * keys);
+        let start = Start::Bias(&look.keys_constant);
+        product(count, v, look.keys.as_ref(), start, &mut (&mut *logits).into(), keys);
+        rows::softmax(level, logits, keys, n, deviations, &look.keys_bias, &mut u[c..], rank, n - 1);
         look.behind.inverse_deviation(level, u, rank, self.inner, &mut scratch.normed, deviations);
         self.begin(input, &look.out_bias, out);
         let u = Rows::new(u, rank);
@@ -608,7 +645,7 @@ impl Transformer {
         level: Level,
         count: usize,
         x: Rows,
-        ff1: &Panels,
+        ff1: &Wide,
         constant: Option<&[f32]>,
         scale: &[f32],
         g: &mut Vec<f32>,
@@ -617,18 +654,36 @@ impl Transformer {
         out: &mut Target,
     ) {
         let (lanes, width) = (level.lanes(), 2 * level.lanes());
-        let x = x.lowered(level, count, ff1.depth(), lowered);
-        let g = room(g, count * width);
+        let (ff1, ff1_halved, size) = match ff1 {
+            Wide::Panels(panels) => {
+                (Some((panels, x.lowered(level, count, panels.depth(), lowered))), None, count * width)
+            }
+            Wide::Halved(halved) => {
+                let left = halved.left(x.data, x.row, count, lowered);
+                (None, Some((halved, left)), halved.room(count))
+            }
+        };
+        let g = room(g, size);
         for (chunk, ff2) in self.ff2.iter().enumerate() {
             let first = chunk * CHUNK;
             let units = CHUNK.min(self.hidden - first);
             let h = room(h, count * units);
-            for unit in (0..units).step_by(lanes) {
-                let panel = (first + unit) / lanes;
-                let start = constant.map_or(Start::Zero, |c| Start::Bias(&c[panel * width..]));
-                product(count, x, ff1.panel(panel), start, &mut (&mut *g).into(), width);
-                let bias = &self.ff1_bias[panel * width..][..width];
+            let mut geglu = |panel: usize, g: &[f32]| {
+                let (bias, unit) = (&self.ff1_bias[panel * width..][..width], panel * lanes - first);
                 rows::geglu(level, g, &scale[..count], bias, &mut h[unit..], units, lanes.min(units - unit));
+            };
+            for panel in first / lanes..(first + units).div_ceil(lanes) {
+                if let Some((panels, x)) = ff1 {
+                    let start = constant.map_or(Start::Zero, |c| Start::Bias(&c[panel * width..]));
+                    product(count, x, panels.panel(panel), start, &mut (&mut *g).into(), width);
+                    geglu(panel, g);
+                }
+                if let Some((halved, left)) = ff1_halved.as_ref().filter(|_| panel.is_multiple_of(2)) {
+                    let start = constant.map_or(&[][..], |c| &c[panel * width..][..2 * width]);
+                    halved.product(left, panel / 2, start, g);
+                    geglu(panel, g);
+                    geglu(panel + 1, &g[size / 2..]);
+                }
             }
             product(count, Rows::new(h, units), ff2.as_ref(), Start::Keep, out, self.channels);
         }
