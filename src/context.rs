@@ -14,7 +14,7 @@ use crate::device::{self, Choice};
 use crate::image::{LabelMap, RgbImage, View};
 use crate::label::{Labeling, label};
 use crate::model::Model;
-use crate::nn::{Config, Network};
+use crate::nn::{Config, Network, Precision};
 use crate::progress::Progress;
 use crate::restyle::{Job, plan_on};
 use crate::style::Style;
@@ -48,6 +48,8 @@ pub struct Options {
     pub threads: usize,
     /// Bytes that one call may need beyond its arguments and the loaded models; none for no limit. Planned, not measured.
     pub memory_limit: Option<u64>,
+    /// What large products may be rounded to; see [`Precision`] for the devices that do so.
+    pub precision: Precision,
     pub log: Option<Log>,
 }
 
@@ -67,6 +69,7 @@ struct Inner {
     /// The CPU, once it stands in.
     stand_in: OnceCell<device::Info>,
     memory_limit: Option<u64>,
+    precision: Precision,
     log: Option<Log>,
 }
 
@@ -100,17 +103,18 @@ impl Context {
     }
 
     /// With the device that `select` opens, on the worker.
-    fn with(
+    pub(crate) fn with(
         options: Options,
         select: impl FnOnce(Choice) -> Result<device::Selected> + Send,
     ) -> Result<Self> {
         let worker = Arc::new(Worker::new(options.threads)?);
         let device::Selected { device, info, passed_over } = worker.run(None, |_| select(options.device))?;
         let device = OnWorker { object: Some(device), worker: worker.clone() };
-        let Options { memory_limit, log, .. } = options;
+        let Options { memory_limit, precision, log, .. } = options;
         let chosen = options.device == Choice::Auto;
         let stand_in = OnceCell::new();
-        let context = Self(Arc::new(Inner { device, worker, info, chosen, stand_in, memory_limit, log }));
+        let context =
+            Self(Arc::new(Inner { device, worker, info, chosen, stand_in, memory_limit, precision, log }));
         let info = context.device_info();
         let threads = context.threads();
         context.log(Level::Info, || format!("device {}: {}, {threads} threads", info.choice, info.name));
@@ -123,7 +127,12 @@ impl Context {
 
     /// The device that calls run on: the one that was opened, or the CPU since that failed.
     pub fn device_info(&self) -> &device::Info {
-        self.0.stand_in.get().unwrap_or(&self.0.info)
+        self.stand_in_info().unwrap_or(&self.0.info)
+    }
+
+    /// The CPU, where that stands in for a GPU that failed.
+    pub(crate) fn stand_in_info(&self) -> Option<&device::Info> {
+        self.0.stand_in.get()
     }
 
     pub fn threads(&self) -> usize {
@@ -196,7 +205,7 @@ impl Context {
     /// # Errors
     /// Those of [`Model::network`] and [`run`](Self::run).
     pub fn load(&self, model: &Model) -> Result<LoadedModel> {
-        let network = self.run("load", None, |device, _| model.network(device))?;
+        let network = self.run("load", None, |device, _| self.network(model, device))?;
         let loaded = LoadedModel(Arc::new(Loaded {
             model: model.clone(),
             network: OnWorker { object: Some(network), worker: self.0.worker.clone() },
@@ -209,6 +218,12 @@ impl Context {
             format!("model {} {}: {classes} classes, {side} x {side} pixels", about.name, about.version)
         });
         Ok(loaded)
+    }
+
+    /// With this context's precision and memory limit.
+    fn network(&self, model: &Model, device: &Device) -> Result<Network> {
+        let Inner { precision, memory_limit, .. } = &*self.0;
+        Ok(model.network(device)?.with_precision(*precision).with_memory_limit(*memory_limit))
     }
 
     /// Tells the log, if there is one.
@@ -372,7 +387,7 @@ impl LoadedModel {
         let Loaded { model, network, stand_in, context } = &*self.0;
         context.run(what, observer, |device, progress| {
             let network = match context.0.stand_in.get() {
-                Some(_) => stand_in.get_or_try_init(|| model.network(device))?,
+                Some(_) => stand_in.get_or_try_init(|| context.network(model, device))?,
                 None => network,
             };
             work(network, progress)

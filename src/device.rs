@@ -222,6 +222,29 @@ pub fn memory_in_use(device: &Device) -> Result<Option<u64>> {
     }
 }
 
+/// Bytes of a GPU's memory that nobody has taken; none where that is not known. Memory that candle keeps for its next tensors
+/// may count as taken.
+///
+/// # Errors
+/// [`Error::Device`] when it does not answer.
+pub fn memory_free(device: &Device) -> Result<Option<u64>> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(cuda) => {
+            let info = cuda.cuda_stream().context().mem_get_info();
+            let (free, _) = info.map_err(|e| Error::Device(broken("CUDA", &e.to_string())))?;
+            Ok(Some(free as u64))
+        }
+        #[cfg(feature = "metal")]
+        Device::Metal(metal) => {
+            let metal = metal.metal_device();
+            let most = metal.recommended_max_working_set_size() as u64;
+            Ok(Some(most.saturating_sub(metal.current_allocated_size() as u64)))
+        }
+        _ => Ok(None),
+    }
+}
+
 thread_local! {
     static OPENING: Cell<bool> = const { Cell::new(false) };
 }

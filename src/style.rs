@@ -2,9 +2,13 @@
 
 mod file;
 
-use candle_core::Tensor;
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use sha2::{Digest, Sha256};
 
 use crate::image::{LabelMap, RgbImage, View};
+use crate::kernels::simd::Level;
 use crate::nn::{Config, Network};
 use crate::progress::Progress;
 use crate::restyle::{Statistics, Window, network_bytes, sampling_bytes, statistics_bytes};
@@ -20,8 +24,21 @@ pub struct Style {
     present: Vec<bool>,
     /// See [`Style::residual`].
     residuals: Vec<[f32; 3]>,
-    /// Of no class in the styles that [`of_window`](Self::of_window) and [`from_noise`](Self::from_noise) make.
+    /// See [`Style::error`].
+    errors: Vec<f32>,
+    /// Of no class in the styles that [`of_content`](Self::of_content) and [`from_noise`](Self::from_noise) make.
     statistics: Statistics,
+    /// Of the styles of contents alone.
+    drawn: Option<Arc<Drawn>>,
+}
+
+/// What a job needs of its content beside the codes: see [`Style::of_content`].
+#[derive(Debug)]
+struct Drawn {
+    /// SHA-256 of what the style was taken from, and of what computed it.
+    of: String,
+    /// The generator's picture of the labels in the style.
+    picture: RgbImage,
 }
 
 /// What the network saw when it took a style, and what it makes of it.
@@ -49,8 +66,9 @@ impl Style {
         let picture = picture.into();
         check_labels("the reference's labels", labels, "the reference", &picture, network.config().classes)?;
         let window = Window::whole(picture.width(), picture.height());
-        let (style, _) = Self::of_window(network, &picture, labels, &window, progress)?;
-        Ok(Self { statistics: Statistics::extract(picture, labels, network.config().classes)?, ..style })
+        let (style, _) = Self::of_content(network, &picture, labels, &window, None, progress)?;
+        let statistics = Statistics::extract(picture, labels, network.config().classes)?;
+        Ok(Self { statistics, drawn: None, ..style })
     }
 
     /// A look without a reference: the noise mapping's, from normal values drawn with `seed`. It has every class, for the network
@@ -62,7 +80,8 @@ impl Style {
         let codes = crate::synthesis::noise_codes(network, seed)?.squeeze(0)?;
         let classes = network.config().classes;
         let statistics = Statistics::of_moments(vec![None; classes]);
-        Ok(Self { codes, present: vec![true; classes], residuals: vec![[0.0; 3]; classes], statistics })
+        let (present, residuals) = (vec![true; classes], vec![[0.0; 3]; classes]);
+        Ok(Self { codes, present, residuals, errors: vec![0.0; classes], statistics, drawn: None })
     }
 
     /// Bytes that [`extract`](Self::extract) allocates at most for a picture of this size on so many threads, beside it, its labels
@@ -73,36 +92,59 @@ impl Style {
             + statistics_bytes(width, height, threads)
     }
 
+    /// Whether both are styles of contents, and of the same pixels and labels, computed alike.
+    pub(crate) fn is_of_same_content(&self, other: &Self) -> bool {
+        self.drawn.as_ref().zip(other.drawn.as_ref()).is_some_and(|(a, b)| a.of == b.of)
+    }
+
     /// The style of a part of a picture, without statistics; sizes and classes have been checked.
-    pub(crate) fn of_window(
+    ///
+    /// `kept` is what came out for a content before: where this is the same one, it comes out again, the same bits, and nothing
+    /// is encoded or drawn.
+    pub(crate) fn of_content(
         network: &Network,
         picture: &View,
         labels: &LabelMap,
         window: &Window,
+        kept: Option<&Self>,
         progress: Progress,
     ) -> Result<(Self, Seen)> {
         let (config, device) = (network.config(), network.device());
         let small = window.labels(labels, config.resolution);
         let rgb = window.rgb(picture, config.resolution);
         let onehot = small.to_tensor(config.classes, device)?;
-        let codes = network.encode_style(&rgb.to_tensor(device)?, &onehot, progress.part(0.0, 0.3))?;
         let mask_code = network.encode_mask(&onehot)?;
+        let of = fingerprint(&rgb, &small, device);
+        if let Some((kept, drawn)) = kept.and_then(|kept| Some((kept, kept.drawn.as_ref()?)))
+            && drawn.of == of
+        {
+            let reconstruction = drawn.picture.clone();
+            return Ok((kept.to_device(device)?, Seen { rgb, labels: small, mask_code, reconstruction }));
+        }
+        let codes = network.encode_style(&rgb.to_tensor(device)?, &onehot, progress.part(0.0, 0.3))?;
         let made = network.generate(&mask_code, &codes, progress.part(0.3, 1.0))?;
         let reconstruction = RgbImage::from_tensor(&made)?;
 
         let counts = small.counts();
         let mut residuals = vec![[0.0f64; 3]; config.classes];
+        let mut squares = vec![0.0f64; config.classes];
         let pixels = rgb.pixels.chunks_exact(3).zip(reconstruction.pixels.chunks_exact(3));
         for (&class, (picture, made)) in small.indices().iter().zip(pixels) {
             let residual = &mut residuals[usize::from(class)];
-            (0..3).for_each(|c| residual[c] += f64::from(picture[c] - made[c]));
+            for c in 0..3 {
+                let off = f64::from(picture[c] - made[c]);
+                residual[c] += off;
+                squares[usize::from(class)] += off * off / 3.0;
+            }
         }
         let mean = |(sum, &count): (&[f64; 3], &usize)| sum.map(|s| (s / count.max(1) as f64) as f32);
         let style = Self {
             codes: codes.squeeze(0)?,
             present: (0..config.classes).map(|i| counts[i] > 0).collect(),
             residuals: residuals.iter().zip(&counts).map(mean).collect(),
+            errors: squares.iter().zip(&counts).map(|(s, &n)| (s / n.max(1) as f64).sqrt() as f32).collect(),
             statistics: Statistics::of_moments(vec![None; config.classes]),
+            drawn: Some(Arc::new(Drawn { of, picture: reconstruction.clone() })),
         };
         Ok((style, Seen { rgb, labels: small, mask_code, reconstruction }))
     }
@@ -112,6 +154,12 @@ impl Style {
     /// generated picture what the network knows well: how a class differs between two layouts or two lights.
     pub(crate) fn residual(&self, index: usize) -> [f32; 3] {
         self.residuals[index]
+    }
+
+    /// How far off the generator's picture of class `index` is where the style was taken: root mean square over its pixels, sRGB
+    /// values in [0, 1]; 0 where the style comes from no picture.
+    pub(crate) fn error(&self, index: usize) -> f32 {
+        self.errors[index]
     }
 
     /// Takes the network's known errors out of its picture of `labels` in this style: each class gets the mean colour back
@@ -147,6 +195,7 @@ impl Style {
         let totals: Vec<f32> = (0..classes).map(|c| parts.iter().map(|p| weight(p, c)).sum()).collect();
         let mut codes = None;
         let mut residuals = vec![[0.0; 3]; classes];
+        let mut errors = vec![0.0; classes];
         for (i, part) in parts.iter().enumerate() {
             let share = |class: usize| match totals[class] {
                 total if total > 0.0 => weight(part, class) / total,
@@ -154,8 +203,9 @@ impl Style {
                 _ => f32::from(u8::from(i == 0)),
             };
             let shares: Vec<f32> = (0..classes).map(share).collect();
-            for ((mixed, residual), share) in residuals.iter_mut().zip(&part.0.residuals).zip(&shares) {
-                (0..3).for_each(|c| mixed[c] += residual[c] * share);
+            for (class, share) in shares.iter().enumerate() {
+                (0..3).for_each(|c| residuals[class][c] += part.0.residuals[class][c] * share);
+                errors[class] += part.0.errors[class] * share;
             }
             let shares = Tensor::new(shares, part.0.codes.device())?.unsqueeze(1)?;
             let term = part.0.codes.broadcast_mul(&shares)?;
@@ -167,7 +217,8 @@ impl Style {
         let codes = codes.expect("at least one part");
         let parts: Vec<_> = parts.iter().map(|(style, weights)| (&style.statistics, *weights)).collect();
         let statistics = Statistics::mix(&parts)?;
-        Ok(Self { codes, present: totals.iter().map(|&t| t > 0.0).collect(), residuals, statistics })
+        let present = totals.iter().map(|&t| t > 0.0).collect();
+        Ok(Self { codes, present, residuals, errors, statistics, drawn: None })
     }
 
     /// The codes, `(classes, style width)`.
@@ -195,8 +246,11 @@ impl Style {
             let (own, other, weight) = (self.residuals[i], other.residuals[i], weights[i]);
             [0, 1, 2].map(|c| own[c] * (1.0 - weight) + other[c] * weight)
         });
-        let statistics = self.statistics.clone();
-        Ok(Self { codes, present, residuals: residuals.collect(), statistics })
+        let errors =
+            (0..weights.len()).map(|i| self.errors[i] + (other.errors[i] - self.errors[i]) * weights[i]);
+        let (residuals, errors, statistics) =
+            (residuals.collect(), errors.collect(), self.statistics.clone());
+        Ok(Self { codes, present, residuals, errors, statistics, drawn: None })
     }
 
     /// Refuses a style of a model with other sizes.
@@ -211,6 +265,17 @@ impl Style {
             self.codes.dims()
         )))
     }
+}
+
+/// Of all that the style of a content, and the picture in it, come from but for the model, to the bit: the network's pixels and
+/// labels, and which code works on which device, as another one rounds otherwise.
+fn fingerprint(rgb: &RgbImage, labels: &LabelMap, device: &Device) -> String {
+    let mut hash = Sha256::new();
+    hash.update(concat!(env!("CARGO_PKG_VERSION"), "\0"));
+    hash.update(format!("{:?} {:?} {} {}\0", device.location(), Level::best(), rgb.width, rgb.height));
+    hash.update(labels.indices());
+    hash.update(rgb.pixels.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// A mix's weights: one a class, each from 0 up.

@@ -176,6 +176,19 @@ fn nothing_changes_outside_a_mask_and_at_coupling_0_little_outside_the_asked_cla
 }
 
 #[test]
+fn edits_keep_to_their_class_and_a_drawing_has_its_own_colours() {
+    let fixture = Fixture::new();
+    let table = &fixture.tables("edits")[0];
+    for row in ["local", "shape"] {
+        assert_eq!(figure(table, row, "outside"), 0.0, "{row}");
+    }
+    for row in ["reconstruction", "swap", "local", "shape"] {
+        assert!(figure(table, row, "look_ciede2000") > 0.0, "{row}");
+    }
+    assert!(figure(table, "reconstruction", "psnr") > 10.0);
+}
+
+#[test]
 fn a_content_left_alone_has_its_own_seam_and_a_flat_class_is_restored() {
     let fixture = Fixture::new();
     let tables = fixture.tables("seam restore");
@@ -342,4 +355,25 @@ fn perceptual_distances_are_zero_for_the_truth_itself() {
         assert!(figure(table, "class-mean", "frechet") < 1e-9);
     }
     assert!(figure(swapped, "identity", "perceptual") > 0.01);
+}
+
+#[test]
+fn confidence_is_set_against_the_truth_and_tried_on_strangers() {
+    let fixture = Fixture::new();
+    let tables = fixture.tables("confidence --strangers set");
+    let [classes, pictures] = &tables[..] else { panic!("{} tables", tables.len()) };
+    assert_eq!(classes["cases"].as_u64(), Some(2));
+    let rows = ["classes", "whole", "others"];
+    let shares: f64 = rows.iter().map(|row| figure(classes, row, "share")).sum();
+    assert!((shares - 100.0).abs() < 1e-9, "every class is in one row");
+    // Its weights are waves, so that it draws neither flat contents nor flat references.
+    assert_eq!(figure(classes, "whole", "share"), 100.0);
+    assert!(figure(classes, "whole", "ciede2000") > 0.0);
+    for row in ["pairs", "strange_references", "strange_contents"] {
+        assert_eq!(figure(pictures, row, "pictures"), 2.0);
+        assert_eq!(figure(pictures, row, "doubtful"), 100.0);
+        assert_eq!(figure(pictures, row, "missing"), 0.0);
+        assert!((0.0..0.42).contains(&figure(pictures, row, "confidence")));
+    }
+    assert!(!fixture.eval("confidence --data set/images").status.success());
 }

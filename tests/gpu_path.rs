@@ -36,8 +36,13 @@ fn called<'a>(code: &'a str, before: &'a str) -> impl Iterator<Item = &'a str> {
 }
 
 /// What hands tensors to the device: the network but its forms for the CPU, and the network's callers.
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 18] = [
     "src/nn/mod.rs",
+    "src/nn/prepared/arrange.rs",
+    "src/nn/prepared/tensors/mod.rs",
+    "src/nn/prepared/tensors/conv.rs",
+    "src/nn/prepared/tensors/encoder.rs",
+    "src/nn/prepared/tensors/transformer.rs",
     "src/nn/ops.rs",
     "src/nn/layers.rs",
     "src/nn/attention.rs",
@@ -121,7 +126,15 @@ fn every_tensor_operation_of_the_network_is_in_the_table_of_metals() {
             );
             used.insert(name.to_owned());
         }
-        // Candle's layers have kernels of their own, some for the CPU and CUDA alone.
+        // Candle's layers have kernels of their own, some for the CPU and CUDA alone: but what the table lists.
+        let softmax = "candle_nn::ops::softmax_last_dim";
+        let code = match code.contains(softmax) && table.contains_key("softmax_last_dim") {
+            true => {
+                used.insert("softmax_last_dim".to_owned());
+                code.replace(softmax, "")
+            }
+            false => code.clone(),
+        };
         let layers = [
             "candle_nn::ops",
             "candle_nn::rotary_emb",
@@ -131,7 +144,7 @@ fn every_tensor_operation_of_the_network_is_in_the_table_of_metals() {
         ];
         assert!(layers.iter().all(|name| !code.contains(name)), "{file} uses a layer of candle-nn");
     }
-    for known in ["matmul", "gelu_erf", "index_select", "mean_keepdim"] {
+    for known in ["matmul", "gelu_erf", "index_select", "mean_keepdim", "softmax_last_dim", "to_dtype"] {
         assert!(used.contains(known), "{known} was not seen to be used");
     }
 }
@@ -142,7 +155,7 @@ fn candles_metal_backend_has_what_the_table_says_in_three_precisions() {
         return;
     };
     let mut text = read(candle.join("src/metal_backend/mod.rs"));
-    for file in ["unary.metal", "binary.metal"] {
+    for file in ["unary.metal", "binary.metal", "reduce.metal", "indexing.metal"] {
         text += &read(kernels.join("src/metal_src").join(file));
     }
     let precisions = [("f32", "F32", "FLOAT"), ("f16", "F16", "HALF"), ("bf16", "BF16", "BFLOAT")];
@@ -157,6 +170,51 @@ fn candles_metal_backend_has_what_the_table_says_in_three_precisions() {
         }
     }
     assert!(!text.contains("fast_sum_f64"), "the check finds what is not there");
+}
+
+/// The border of a convolution is gathered by the largest index, for which every backend gives zero.
+#[test]
+fn the_largest_index_gathers_zeros_on_the_cpu_and_in_cudas_kernels() {
+    let x = Tensor::new(&[[1f32, 2.0], [3.0, 4.0]], &Device::Cpu).unwrap();
+    let index = Tensor::new(&[1, u32::MAX, 0], &Device::Cpu).unwrap();
+    let gathered = x.index_select(&index, 0).unwrap().to_vec2::<f32>().unwrap();
+    assert_eq!(gathered, [[3.0, 4.0], [0.0, 0.0], [1.0, 2.0]]);
+    let Some(kernels) = source_of("candle-kernels") else { return };
+    let text = read(kernels.join("src/indexing.cu"));
+    let select = text.split("void index_select(").nth(1).and_then(|t| t.split("#define").next()).unwrap();
+    assert!(select.contains("ids[id_i] == max_value<I>()"), "{select}");
+}
+
+/// What a GPU computes is fetched when the picture is done, and what it needs is handed to it beforehand.
+#[test]
+fn a_decode_on_a_gpu_neither_waits_nor_fetches() {
+    let arrange = code("src/nn/prepared/arrange.rs");
+    let arrange = arrange.split("impl Algebra for Tensor").nth(1).unwrap().to_owned();
+    let folder = "src/nn/prepared/tensors";
+    let files: Vec<_> = ["mod.rs", "conv.rs", "encoder.rs", "transformer.rs"]
+        .iter()
+        .map(|name| (*name, code(format!("{folder}/{name}"))))
+        .chain([("arrange.rs", arrange)])
+        .collect();
+    assert_eq!(
+        std::fs::read_dir(root().join(folder)).unwrap().count() + 1,
+        files.len(),
+        "a file is not looked at"
+    );
+    for (name, code) in &files {
+        for fetched in [".to_vec", ".to_scalar", "values(", "Tensor::new("] {
+            assert!(!code.contains(fetched), "{name} has {fetched}");
+        }
+        // For constants alone, by what makes a decoder or an encoder.
+        let handed = code.matches("from_vec(").count();
+        let makers = ["fn constant(", "pub fn get(", "pub fn new(precision"];
+        let made = code.split("fn ").filter(|f| f.contains("from_vec(")).count();
+        assert!(handed <= 1 && made == handed, "{name} hands {handed} things over");
+        assert!(handed == 0 || makers.iter().any(|m| code.contains(m)), "{name}");
+        // For who asks how long each part took.
+        let waits = code.matches("synchronize").count();
+        assert_eq!(waits, usize::from(*name == "mod.rs"), "{name} waits");
+    }
 }
 
 #[test]

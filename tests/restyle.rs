@@ -22,6 +22,11 @@ const CLASSES: usize = 3;
 
 /// A network of a few kilobytes whose weights are noise: it makes no picture, but every path runs.
 fn network() -> Network {
+    network_with(|_, value| value)
+}
+
+/// As [`network`], each value of the weights changed by its tensor's name.
+fn network_with(change: impl Fn(&str, f32) -> f32) -> Network {
     let stage = |up| Stage {
         channels_in: 4,
         channels_out: 4,
@@ -49,7 +54,8 @@ fn network() -> Network {
     let mut seed = 0u32;
     let mut tensors = HashMap::new();
     for (name, shape) in nn::manifest(&config).unwrap() {
-        let values = (0..shape.iter().product()).map(|_| noise(&mut seed) * 2.0 - 1.0).collect::<Vec<f32>>();
+        let value = |_| change(&name, noise(&mut seed) * 2.0 - 1.0);
+        let values = (0..shape.iter().product()).map(value).collect::<Vec<f32>>();
         tensors.insert(name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap());
     }
     Network::new(&config, VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu)).unwrap()
@@ -493,4 +499,82 @@ fn a_finished_picture_has_the_labels_size_and_the_styles_mean_colours() {
             "{class}: {before:?}, then {after:?}, for {wanted:?}"
         );
     }
+}
+
+#[test]
+fn a_content_seen_before_is_not_encoded_again_and_gives_the_same_bits() {
+    let network = network();
+    let (content, labels) = (picture(60, 40, 0.1), labels(60, 40));
+    let style =
+        Style::extract(&network, &picture(40, 40, 0.3), &self::labels(40, 40), Progress::NONE).unwrap();
+    let options = Options { confidence: true, coupling: 0.5, ..Options::default() };
+    let method = Method::Network { network: &network, style: &style };
+    let job = Job { options, ..Job::new(&content, &labels, method) };
+    let run = |job: &Job| restyle_to_picture(job, Progress::NONE).unwrap();
+    let (first, told) = run(&job);
+    let own = told.content_style.unwrap();
+    assert!(!own.kept);
+    let again = Job { content_style: Some(&own.style), ..job };
+    let (second, told_again) = run(&again);
+    assert!(told_again.content_style.unwrap().kept);
+    assert_eq!((first.samples(), told.confidence), (second.samples(), told_again.confidence));
+
+    // A network that cannot encode: the same result, so that it does not.
+    let blind = network_with(|name, v| if name.starts_with("style_encoder") { 0.0 } else { v });
+    let (from_blind, told_by_blind) =
+        run(&Job { method: Method::Network { network: &blind, style: &style }, ..again });
+    assert!(told_by_blind.content_style.unwrap().kept);
+    assert_eq!(from_blind.samples(), first.samples());
+    let encoded_blindly = run(&Job { method: Method::Network { network: &blind, style: &style }, ..job }).0;
+    assert_ne!(encoded_blindly.samples(), first.samples(), "the encoder matters where it is used");
+
+    // Whatever else is asked of the same content.
+    let target = LabelMap::new(60, 40, labels.indices().iter().rev().copied().collect()).unwrap();
+    let halved = Options { strength: 0.5, morph: 0.5, ..options };
+    for other in [
+        Job { options: halved, ..again },
+        Job { target_labels: Some(&target), ..again },
+        Job { target_labels: Some(&target), options: halved, ..again },
+    ] {
+        let (with, told) = run(&other);
+        assert!(told.content_style.unwrap().kept);
+        assert_eq!(with.samples(), run(&Job { content_style: None, ..other }).0.samples());
+    }
+}
+
+#[test]
+fn the_style_of_another_content_is_not_used() {
+    let network = network();
+    let (content, labels) = (picture(200, 120, 0.1), labels(200, 120));
+    let style =
+        Style::extract(&network, &picture(40, 40, 0.3), &self::labels(40, 40), Progress::NONE).unwrap();
+    let method = Method::Network { network: &network, style: &style };
+    let job = Job::new(&content, &labels, method);
+    let run = |job: &Job| restyle_to_picture(job, Progress::NONE).unwrap();
+    let own = run(&job).1.content_style.unwrap().style;
+    let job = Job { content_style: Some(&own), ..job };
+
+    let darker = picture(200, 120, 0.11);
+    let mut moved = labels.indices().to_vec();
+    moved.rotate_left(10);
+    let moved = LabelMap::new(200, 120, moved).unwrap();
+    let corner = (0..200 * 120).map(|i| u8::from(i % 200 < 40 && i / 200 < 40) * 255).collect();
+    let corner = Picture::new(200, 120, 1, Samples::U8(corner)).unwrap();
+    let mixed = Style::mix(&[(&own, &[1.0; CLASSES])]).unwrap();
+    for (what, other) in [
+        ("other pixels", Job { content: darker.view(), ..job }),
+        ("other labels", Job { labels: &moved, ..job }),
+        ("another window", Job { mask: Some(corner.view()), ..job }),
+        ("the style of a reference", Job { content_style: Some(&style), ..job }),
+        ("a mix", Job { content_style: Some(&mixed), ..job }),
+    ] {
+        let (with, told) = run(&other);
+        assert!(!told.content_style.unwrap().kept, "{what}");
+        assert!(with.samples() == run(&Job { content_style: None, ..other }).0.samples(), "{what}");
+    }
+    let nothing = Options { strength: 0.0, ..job.options };
+    assert!(run(&Job { options: nothing, ..job }).1.content_style.is_none());
+    let statistics = statistics();
+    let by_statistics = Job { method: Method::Statistics(&statistics), ..job };
+    assert!(run(&by_statistics).1.content_style.is_none());
 }

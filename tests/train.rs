@@ -168,6 +168,47 @@ fn a_run_writes_a_model_file_of_its_network() {
 }
 
 #[test]
+fn what_was_learned_on_small_pictures_is_a_start_for_larger_ones() {
+    let root = tempfile::tempdir().unwrap();
+    write_data(root.path());
+    let (small, large) = (root.path().join("small"), root.path().join("large"));
+    let half = Recipe { network: tiny().at_side(8).unwrap(), ..recipe(root.path()) };
+    train(&half, &small).unwrap();
+    let init = small.join("model.safetensors");
+    assert_eq!(Model::open(&init).unwrap().metadata().network.resolution, 8);
+
+    // Rates of zero: what the large one gives is what it began with.
+    let still = Recipe {
+        init: Some(init.clone()),
+        steps: 1,
+        generator_rate: 0.0,
+        discriminator_rate: 0.0,
+        ..recipe(root.path())
+    };
+    train(&still, &large).unwrap();
+    let [before, after] = [&init, &large.join("model.safetensors")]
+        .map(|p| candle_core::safetensors::load(p, &Device::Cpu).unwrap());
+    let of = |tensor: &candle_core::Tensor| {
+        let values = tensor.flatten_all().unwrap().to_dtype(candle_core::DType::F32).unwrap();
+        values.to_vec1::<f32>().unwrap()
+    };
+    for (name, tensor) in &after {
+        if name.starts_with("encs.") {
+            assert_ne!(tensor.dims(), before[name].dims(), "{name}");
+        } else {
+            assert_eq!(of(tensor), of(&before[name]), "{name}");
+        }
+    }
+
+    let wider = Config { style_dim: 8, ..tiny() };
+    let error = train(&Recipe { network: wider, ..still }, &root.path().join("other")).unwrap_err();
+    assert!(error.to_string().contains("other sizes"), "{error}");
+    for side in [0, 3, 9, 4096] {
+        assert!(tiny().at_side(side).is_err(), "{side}");
+    }
+}
+
+#[test]
 fn lines_of_steps_that_are_done_again_are_dropped() {
     let root = tempfile::tempdir().unwrap();
     write_data(root.path());

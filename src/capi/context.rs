@@ -2,12 +2,15 @@
 
 use std::ffi::c_void;
 
+use once_cell::sync::OnceCell;
+
 use super::callback::{CA2_LOG_DEBUG, CA2_LOG_INFO, Data, ca2_log_fn, logger};
 use super::device::{Device, ca2_device_info, choice};
 use super::guard::guard;
 use super::handle::{Handle, Sized1, check_sized, out_handle, read_options, write_sized};
 use super::status::ca2_status;
 use crate::context::{Context, Options};
+use crate::nn::Precision;
 use crate::{Error, Result};
 
 /// A device with the thread that owns it, a memory limit and a log.
@@ -19,6 +22,23 @@ use crate::{Error, Result};
 pub struct ca2_context {
     pub(super) context: Context,
     device: Device,
+    /// The CPU, once that stands in for a GPU that failed.
+    stand_in: OnceCell<Device>,
+}
+
+impl ca2_context {
+    fn new(context: Context) -> Self {
+        let device = Device::new(context.device_info());
+        Self { context, device, stand_in: OnceCell::new() }
+    }
+
+    /// The device that calls run on now.
+    fn device(&self) -> &Device {
+        match self.context.stand_in_info() {
+            Some(info) => self.stand_in.get_or_init(|| Device::new(info)),
+            None => &self.device,
+        }
+    }
 }
 
 impl Handle for ca2_context {}
@@ -76,11 +96,11 @@ pub unsafe extern "C" fn ca2_context_create(
             device: choice(options.device, options.device_number)?,
             threads: options.threads as usize,
             memory_limit: (options.memory_limit != 0).then_some(options.memory_limit),
+            precision: Precision::F32,
             // SAFETY: as this function's documentation asks.
             log: unsafe { log(&options)? },
         })?;
-        let device = Device::new(context.device_info());
-        ca2_context { context, device }.give(out);
+        ca2_context::new(context).give(out);
         Ok(())
     })
 }
@@ -101,7 +121,8 @@ unsafe fn log(options: &ca2_context_options) -> Result<Option<crate::context::Lo
     Ok(options.log.map(|log| unsafe { logger(log, Data(options.log_data), level) }))
 }
 
-/// What is known of the context's device. Its texts live as long as the context.
+/// What is known of the device that the context's calls run on: the one that was opened, or the CPU since a GPU chosen by
+/// CA2_DEVICE_AUTO has failed in a call. Its texts live as long as the context.
 ///
 /// Any thread, any time; never blocks. Errors: CA2_INVALID_ARGUMENT; `info` is untouched then. Since 0.1.
 ///
@@ -120,7 +141,7 @@ pub unsafe extern "C" fn ca2_context_device(
         // SAFETY: as this function's documentation asks; checked before it is written.
         unsafe {
             check_sized(info, "info")?;
-            write_sized(info, &context.device.to_c());
+            write_sized(info, &context.device().to_c());
         }
         Ok(())
     })
@@ -145,4 +166,47 @@ pub unsafe extern "C" fn ca2_context_retain(context: *mut ca2_context) -> *mut c
 pub unsafe extern "C" fn ca2_context_release(context: *mut ca2_context) {
     // SAFETY: as this function's documentation asks.
     unsafe { Handle::release(context) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CStr;
+
+    use super::*;
+    use crate::capi::device::{CA2_DEVICE_CPU, CA2_DEVICE_CUDA};
+    use crate::device::{Choice, Info, Selected};
+
+    #[test]
+    fn the_device_of_a_context_is_the_cpu_once_its_gpu_has_failed_and_texts_stay() {
+        let select = |_| {
+            let info = Info { choice: Choice::Cuda(2), name: "a GPU".into(), memory: 7, unavailable: None };
+            Ok(Selected { device: candle_core::Device::Cpu, info, passed_over: Vec::new() })
+        };
+        let context = ca2_context::new(Context::with(Options::default(), select).unwrap());
+        let look = || {
+            let empty = || ca2_device_info {
+                struct_size: size_of::<ca2_device_info>(),
+                device: 0,
+                number: 0,
+                memory: 0,
+                name: std::ptr::null(),
+                unavailable: std::ptr::null(),
+            };
+            let mut info = empty();
+            // SAFETY: both are what their types say.
+            assert_eq!(unsafe { ca2_context_device(&context, &mut info) }, super::super::status::CA2_OK);
+            info
+        };
+        let before = look();
+        assert_eq!((before.device, before.number, before.memory), (CA2_DEVICE_CUDA, 2, 7));
+        let failed = context.context.run("x", None, |_, _| Err::<(), _>(Error::Device("lost".into())));
+        assert!(failed.is_err());
+        let after = look();
+        assert_eq!((after.device, after.number), (CA2_DEVICE_CPU, 0));
+        // SAFETY: texts live as long as the context, the first one's too.
+        let text = |info: &ca2_device_info| unsafe { CStr::from_ptr(info.name) }.to_str().unwrap();
+        assert_eq!(text(&before), "a GPU");
+        assert_eq!(text(&after), Info::of(&candle_core::Device::Cpu).name);
+        assert_eq!(after.name, look().name);
+    }
 }

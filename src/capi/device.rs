@@ -11,7 +11,8 @@ use super::status::ca2_status;
 use crate::device::{self, Choice, Info};
 use crate::{Error, Result};
 
-/// The first GPU that this build can use and that works, else the CPU.
+/// What the environment variable CA2SIS_DEVICE names ("cpu", "cuda:1"), if it is set and opens; else the first GPU that this
+/// build can use and that works; else the CPU.
 pub const CA2_DEVICE_AUTO: u32 = 0;
 /// The CPU.
 pub const CA2_DEVICE_CPU: u32 = 1;

@@ -36,8 +36,8 @@ const _: () = {
     layout!(model::ca2_model_info, 56, name 8, version 16, licence 24, class_count 32, noise_width 48, has_labeler 52);
     layout!(model::ca2_class_info, 32, name 8, groups 16, group_count 24, color 28);
     layout!(style::ca2_extract_options, 24, progress 8, progress_data 16);
-    layout!(restyle::ca2_restyle_options, 96, fields 8, target_labels 16, mask 24, classes 32, class_count 40, strength 48, coupling 52, morph 56, method 60, confidence 64, confidence_map 72, progress 80, progress_data 88);
-    layout!(restyle::ca2_restyle_report, 2376, missing_count 8, unseen_count 16, doubtful 24, window_side 28, window_x 32, untouched_pixels 48, confidence 64, class_confidence 72, notes 1096, advice 1352);
+    layout!(restyle::ca2_restyle_options, 104, fields 8, target_labels 16, mask 24, classes 32, class_count 40, strength 48, coupling 52, morph 56, method 60, confidence 64, confidence_map 72, progress 80, progress_data 88, content_style 96);
+    layout!(restyle::ca2_restyle_report, 2384, missing_count 8, unseen_count 16, doubtful 24, window_side 28, window_x 32, untouched_pixels 48, confidence 64, class_confidence 72, notes 1096, advice 1352, content_style_used 2376);
     layout!(synthesize::ca2_synthesize_options, 48, seed 8, target_labels 16, morph 24, progress 32);
     layout!(label::ca2_label_options, 24, progress 8, progress_data 16);
     layout!(label::ca2_label_report, 16, confidence 8);

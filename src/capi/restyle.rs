@@ -17,6 +17,7 @@ use crate::nn::Network;
 use crate::restyle::{Confidence, Job, Method, Options, Report, restyle};
 use crate::style::Style;
 use crate::{Error, Result};
+use candle_core::Device;
 
 /// `strength` counts.
 pub const CA2_RESTYLE_STRENGTH: u64 = 1;
@@ -68,8 +69,8 @@ pub struct ca2_restyle_options {
     pub morph: f32,
     /// CA2_METHOD_*: where the change comes from.
     pub method: u32,
-    /// 1 to find out how far the result can be trusted, for the report, at the cost of another pass of the network; 0 not to. The
-    /// output is the same either way.
+    /// 1 to find out how far the result can be trusted, for the report, in next to no time; 0 not to. The output is the same either
+    /// way.
     pub confidence: u32,
     /// Always 0.
     pub reserved: u32,
@@ -82,6 +83,15 @@ pub struct ca2_restyle_options {
     pub progress: ca2_progress_fn,
     /// Handed to `progress`.
     pub progress_data: *mut c_void,
+    /// In and out: where the caller keeps the content's own style from one call to the next; NULL to keep none. `*content_style`
+    /// is NULL at first, or the caller's reference to what an earlier call put there, or to one that was saved and opened again.
+    /// Where it is of just the pixels and labels that the network sees of the content now, and of the same model, version and
+    /// kind of device, the content is neither encoded nor drawn again, which is about half of the work; the output has the same
+    /// bits either way. Where it is not, whatever style it is, a call that returns CA2_OK releases it and puts a reference to
+    /// the new one there. Mask, classes, coupling and shapes count only as far as they move the report's window. Other calls, and
+    /// those by CA2_METHOD_STATISTICS or with nothing to do, leave it as it is. No two calls at once may have one place. As a
+    /// reference it has no colours for CA2_METHOD_STATISTICS; saved it takes 12 bytes for each of the model's pixels besides.
+    pub content_style: *mut *mut ca2_style,
 }
 
 // SAFETY: repr(C), begins with struct_size, and is numbers and pointers.
@@ -97,7 +107,7 @@ pub const CA2_NOTE_ABSENT: u8 = 2;
 /// In `notes`: to be restyled, but with too few pixels for the network to see any: it was left as it is.
 pub const CA2_NOTE_UNSEEN: u8 = 4;
 
-/// In `notes`: with a confidence below 0.4, where the result as a whole has more.
+/// In `notes`: restyled, with a confidence below 0.22 and 1 % of the window or more, in a result that is not `doubtful` as a whole.
 pub const CA2_NOTE_DOUBTFUL: u8 = 8;
 
 /// What a result does not show by itself.
@@ -115,7 +125,8 @@ pub struct ca2_restyle_report {
     pub unseen_count: u32,
     /// How many classes have CA2_NOTE_DOUBTFUL.
     pub doubtful_count: u32,
-    /// 1 when the confidence of the whole is below 0.4: the network does not know pictures like this one well. Else 0.
+    /// 1 when the confidence of the whole is below 0.42: the network does not know pictures like this one, or like the reference,
+    /// well. Else 0.
     pub doubtful: u32,
     /// Side in pixels of the square of the content that the network saw; 0 when there was nothing to do.
     pub window_side: u32,
@@ -127,9 +138,10 @@ pub struct ca2_restyle_report {
     pub untouched_pixels: u64,
     /// How many of them differ: 0, unless memory was written to from elsewhere meanwhile.
     pub untouched_differing: u64,
-    /// How far the result can be trusted, 0 to 1, the mean over the classes to restyle; -1 when it was not asked for or there is
-    /// nothing to go by. A pixel's figure is the share of the network's attention that goes to its class, times how well the
-    /// network redraws the class as the content shows it: 1 / (1 + (error / 0.15)^2).
+    /// How far the result can be trusted, 0 to 1, the mean over the pixels that are restyled; -1 when it was not asked for or there
+    /// is nothing to go by. A pixel's figure is 1 / (1 + (error / 0.15)^2), of the greater of two errors that the network is known
+    /// to make: redrawing the content in the pixel's class around it, and redrawing this class of the reference (root mean
+    /// squares, 0 to 1). 0 where the style lacks a class that is to be restyled.
     pub confidence: f32,
     /// Always 0.
     pub reserved: u32,
@@ -140,6 +152,10 @@ pub struct ca2_restyle_report {
     /// What a person should know before using the result, in English: one sentence a line, UTF-8, ends in a NUL, "..." where it
     /// is cut. Empty when there is nothing to say. It says what the numbers above say, with the names of the classes.
     pub advice: [c_char; 1024],
+    /// 1 when the style in the options' `content_style` was used: nothing of the content was encoded. Else 0.
+    pub content_style_used: u32,
+    /// Always 0.
+    pub reserved_too: u32,
 }
 
 // SAFETY: repr(C), begins with struct_size, and is numbers.
@@ -266,6 +282,18 @@ unsafe fn read(
     }
 }
 
+/// `content_style` of options.
+///
+/// # Safety
+/// `place` is NULL, or the caller's to read and write, and what it holds is NULL or a style that the caller holds a reference to.
+unsafe fn place<'a>(place: *mut *mut ca2_style) -> Result<Option<&'a mut *mut ca2_style>> {
+    if !place.is_aligned() {
+        return Err(Error::invalid("options: content_style is not aligned: it points to no ca2_style *"));
+    }
+    // SAFETY: as the caller says.
+    Ok(unsafe { place.as_mut() })
+}
+
 /// `method` of checked options.
 fn method<'a>(code: u32, network: &'a Network, style: &'a Style) -> Method<'a> {
     match code {
@@ -277,6 +305,18 @@ fn method<'a>(code: u32, network: &'a Network, style: &'a Style) -> Method<'a> {
 impl Read {
     fn mask(&self) -> Result<Option<View<'_>>> {
         self.mask.as_ref().map(Input::pixels).transpose()
+    }
+
+    /// The style in `content_style`, if there is one of `model`.
+    ///
+    /// # Safety
+    /// The options are as ca2_restyle() asks.
+    unsafe fn content_style(&self, model: &ca2_model) -> Result<Option<&Style>> {
+        // SAFETY: as the caller says.
+        unsafe {
+            let Some(place) = place(self.options.content_style)? else { return Ok(None) };
+            Ok(place.as_ref().and_then(|style| style.of(model, "options: content_style").ok()))
+        }
     }
 
     fn job<'a>(&'a self, content: View<'a>, mask: Option<View<'a>>, method: Method<'a>) -> Job<'a> {
@@ -311,7 +351,7 @@ impl Read {
 /// content's bit for bit; infinite and undefined samples stay too. It may be the content itself, exactly (changed in place, at
 /// the cost of as many bytes as its pixels), and must not overlap any input otherwise; its rows must not lie in each other.
 /// `options` may be NULL; `report` may be NULL. All memory is borrowed for the call; `output`, `report` and a confidence_map are
-/// untouched unless it returns CA2_OK. Any thread; blocks until the context's earlier work and this are done.
+/// untouched unless it returns CA2_OK, as is `*content_style`. Any thread; blocks until the context's earlier work and this are done.
 /// Errors: CA2_INVALID_ARGUMENT, also when sizes differ, a label or class is beyond the model's, a strength or mask value is
 /// not 0 to 1, or the style is of another model; CA2_UNSUPPORTED; CA2_MEMORY_LIMIT; CA2_DEVICE; CA2_CANCELLED; CA2_BUSY.
 /// Since 0.1.
@@ -350,6 +390,7 @@ pub unsafe extern "C" fn ca2_restyle(
             let needed = read.needed(model, style, beside)?;
             loaded.check_memory(needed)?;
             let code = read.options.method;
+            let kept = read.content_style(model)?;
             let job = read.job(read.content.pixels()?, read.mask()?, method(code, loaded.network(), style));
             let map_form = read.confidence_map.as_ref().map(Output::tight);
             let run = |out: &mut ViewMut| {
@@ -357,7 +398,12 @@ pub unsafe extern "C" fn ca2_restyle(
                     loaded.run("restyle", observer, |network, progress| {
                         let style = style.to_device(network.device())?;
                         let method = method(code, network, &style);
-                        let told = restyle(&Job { method, ..job }, out, progress)?;
+                        let kept = kept.map(|kept| kept.to_device(network.device())).transpose()?;
+                        let content_style = kept.as_ref();
+                        let mut told = restyle(&Job { method, content_style, ..job }, out, progress)?;
+                        if let Some(own) = &mut told.content_style {
+                            own.style = own.style.to_device(&Device::Cpu)?;
+                        }
                         let figures = told.confidence.as_ref();
                         let figure = |x, y| figures.and_then(|c| c.at(x, y)).unwrap_or(0.0);
                         let map = map_form.map(|form| encoded_gray(form, figure)).transpose()?;
@@ -379,6 +425,12 @@ pub unsafe extern "C" fn ca2_restyle(
             }
             if !report.is_null() {
                 write_sized(report, &to_c(&told, loaded.model().classes()));
+            }
+            let own = told.content_style.filter(|own| !own.kept);
+            if let (Some(place), Some(own)) = (place(read.options.content_style)?, own) {
+                let old = *place;
+                ca2_style::new(model, own.style).give(place);
+                ca2_style::release(old);
             }
             Ok(())
         }
@@ -459,6 +511,8 @@ fn to_c(report: &Report, classes: &[Class]) -> ca2_restyle_report {
         class_confidence,
         notes,
         advice: fitted(&report.advice(classes).join("\n")),
+        content_style_used: u32::from(report.content_style.as_ref().is_some_and(|own| own.kept)),
+        reserved_too: 0,
     }
 }
 

@@ -27,6 +27,10 @@ pub struct ca2_style {
 impl Handle for ca2_style {}
 
 impl ca2_style {
+    pub fn new(model: &ca2_model, style: Style) -> Self {
+        Self { model: model.loaded.clone(), style }
+    }
+
     /// The style, for work with `model`.
     pub fn of(&self, model: &ca2_model, name: &str) -> Result<&Style> {
         if model.loaded.shares_styles_with(&self.model) {

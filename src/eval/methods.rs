@@ -6,7 +6,7 @@ use crate::Result;
 use crate::image::{Mask, Picture, RgbImage, View};
 use crate::nn::Network;
 use crate::progress::Progress;
-use crate::restyle::{self, Job, Options, Statistics, restyle_to_picture};
+use crate::restyle::{self, Job, Options, Report, Statistics, restyle_to_picture};
 use crate::style::Style;
 use crate::synthesis::{Look, Synthesis};
 
@@ -145,6 +145,15 @@ fn job(method: restyle::Method, content: &Labelled, edit: &Edit) -> Result<Pictu
         ..Job::new(&content.picture, &content.labels, method)
     };
     Ok(restyle_to_picture(&job, Progress::NONE)?.0)
+}
+
+/// The restyling job by the network over the whole content, with what is known of how far to trust it.
+pub fn trusted(network: &Network, content: &Labelled, reference: &Labelled) -> Result<(Picture, Report)> {
+    let style = Style::extract(network, &reference.picture, &reference.labels, Progress::NONE)?;
+    let method = restyle::Method::Network { network, style: &style };
+    let options = Options { confidence: true, ..Options::default() };
+    let job = Job { options, ..Job::new(&content.picture, &content.labels, method) };
+    restyle_to_picture(&job, Progress::NONE)
 }
 
 /// `whole` where the edit reaches, the content elsewhere.

@@ -5,7 +5,9 @@
 pub mod baselines;
 mod blind;
 pub mod color;
+mod confidence;
 mod data;
+mod edits;
 mod features;
 mod labels;
 mod methods;

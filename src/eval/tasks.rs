@@ -19,7 +19,7 @@ use Better::{Higher, Lower, Unranked};
 const NOISE_CASES: usize = 24;
 
 /// Classes smaller than this are not asked for.
-const SMALLEST_SHARE: f64 = 0.02;
+pub(super) const SMALLEST_SHARE: f64 = 0.02;
 
 const PSNR: Column = Column::new("psnr", "PSNR dB", Higher, 2);
 const SSIM: Column = Column::new("ssim", "SSIM", Higher, 4);
@@ -489,7 +489,12 @@ impl Evaluation<'_> {
 
     /// A class to edit, at random among those large enough, and that the reference has too. Class 0, the background, only
     /// where there is no other.
-    fn asked(&self, name: &str, content: &Labelled, reference: Option<&Labelled>) -> Result<usize> {
+    pub(super) fn asked(
+        &self,
+        name: &str,
+        content: &Labelled,
+        reference: Option<&Labelled>,
+    ) -> Result<usize> {
         let known = reference.map(Labelled::shares);
         let fits = |class: usize, share: f64| {
             share >= SMALLEST_SHARE && known.as_ref().is_none_or(|known| known.contains_key(&class))

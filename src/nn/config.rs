@@ -116,6 +116,27 @@ impl Config {
         }
     }
 
+    /// The same network for pictures of `side` pixels: only what counts pixels changes, so that all weights but the mask
+    /// embedder's keep their shapes.
+    ///
+    /// # Errors
+    /// A side at which the mask embedder's or the first feature map's would be no whole number, or that cannot be halved often
+    /// enough for the style encoder or the labeler.
+    pub fn at_side(&self, side: usize) -> Result<Self> {
+        let scaled = |size: usize| {
+            (size * side).is_multiple_of(self.resolution).then(|| size * side / self.resolution)
+        };
+        let (Some(mask_size), Some(base_size)) = (scaled(self.mask_size), scaled(self.base_size)) else {
+            return Err(Error::Model(format!(
+                "network sizes: side {side} is no multiple of what {} pixels have in one cell",
+                self.resolution
+            )));
+        };
+        let config = Self { resolution: side, mask_size, base_size, ..self.clone() };
+        config.validate()?;
+        Ok(config)
+    }
+
     /// Width of a whole style code: one row of a style.
     pub fn style_width(&self) -> usize {
         self.style_dim * self.style_scales

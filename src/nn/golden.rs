@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::{Init, VarBuilder, var_builder::SimpleBackend};
 use serde::Deserialize;
 
-use super::{Config, Mapping, Network};
+use super::{Config, Mapping, Network, Precision};
 use crate::Error;
 use crate::progress::Progress;
 
@@ -106,13 +106,18 @@ pub struct Comparison {
     /// Largest absolute difference; infinite when a value is not a number.
     pub error: f32,
     pub tolerance: f32,
+    /// Peak signal-to-noise ratio in dB, the peak being 2, where that is what is held: to [`LEAST_PSNR`].
+    pub psnr: Option<f64>,
 }
 
 impl Comparison {
     pub fn holds(&self) -> bool {
-        self.error <= self.tolerance
+        self.psnr.map_or(self.error <= self.tolerance, |db| db >= LEAST_PSNR)
     }
 }
+
+/// What products of less than f32 keep of a picture: as much as PyTorch's own bf16 autocast does, in dB.
+pub const LEAST_PSNR: f64 = 40.0;
 
 /// A plain float32 path errs 1.5e-5 at most, after tanh and 60 layers somewhat more on the pictures.
 const TOLERANCE: f32 = 2e-5;
@@ -141,13 +146,28 @@ fn case_config(path: &Path, bytes: &[u8]) -> crate::Result<CaseConfig> {
 
 /// Recomputes the case in `path` on `device` and compares every tensor in it, in the file's order of names.
 pub fn verify(path: &Path, device: &Device) -> crate::Result<Vec<Comparison>> {
-    compare(path, device, |network, case| recompute(network, case, path), TOLERANCE, IMAGE_TOLERANCE)
+    let give = |network: Network, case: &_| recompute(&network, case, path);
+    compare(path, device, give, TOLERANCE, IMAGE_TOLERANCE, Precision::F32)
 }
 
 /// As [`verify`], but with the forms that a user's pictures go through on this device, which rearrange the network's
 /// products: style, pictures and mask code, all that those give.
 pub fn verify_fast(path: &Path, device: &Device) -> crate::Result<Vec<Comparison>> {
-    compare(path, device, |network, case| recompute_fast(network, case, path), TOLERANCE, FAST_TOLERANCE)
+    let give = |network: Network, case: &_| recompute_fast(&network, case, path, false);
+    compare(path, device, give, TOLERANCE, FAST_TOLERANCE, Precision::F32)
+}
+
+/// As [`verify_fast`], with the forms made for GPUs, on every device, with style codes and pictures in `precision`. In less than
+/// f32 style codes are left out and pictures are held to [`LEAST_PSNR`].
+pub fn verify_tensors(path: &Path, device: &Device, precision: Precision) -> crate::Result<Vec<Comparison>> {
+    let give = |network: Network, case: &_| {
+        let mut got = recompute_fast(&network.with_precision(precision), case, path, true)?;
+        if precision != Precision::F32 {
+            got.insert("style".into(), None);
+        }
+        Ok(got)
+    };
+    compare(path, device, give, TOLERANCE, FAST_TOLERANCE, precision)
 }
 
 /// Compares the case in `path` with what `give` makes of it; a tensor that it does not give is left out unless it is no
@@ -155,15 +175,16 @@ pub fn verify_fast(path: &Path, device: &Device) -> crate::Result<Vec<Comparison
 fn compare(
     path: &Path,
     device: &Device,
-    give: impl Fn(&Network, &HashMap<String, Tensor>) -> crate::Result<HashMap<String, Option<Tensor>>>,
+    give: impl Fn(Network, &HashMap<String, Tensor>) -> crate::Result<HashMap<String, Option<Tensor>>>,
     tolerance: f32,
     image_tolerance: f32,
+    precision: Precision,
 ) -> crate::Result<Vec<Comparison>> {
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
     let config = case_config(path, &bytes)?;
     let case = candle_core::safetensors::load_buffer(&bytes, device)?;
     let network = Network::new(&config.network(), Formula { seed: config.seed }.var_builder(device))?;
-    let got = give(&network, &case)?;
+    let got = give(network, &case)?;
 
     let inputs = ["reference_rgb", "reference_labels", "shape_labels", "noise_z"];
     let mut names: Vec<&String> = case.keys().filter(|n| !inputs.contains(&n.as_str())).collect();
@@ -182,10 +203,18 @@ fn compare(
         }
         let (got, want) = (flat(got)?, flat(want)?);
         let error = got.iter().zip(&want).map(|(g, w)| (g - w).abs()).fold(0.0, worse);
-        let tolerance = if name.ends_with("image") { image_tolerance } else { tolerance };
-        comparisons.push(Comparison { name: name.clone(), error, tolerance });
+        let image = name.ends_with("image");
+        let psnr = (image && precision != Precision::F32).then(|| psnr(&got, &want));
+        let tolerance = if image { image_tolerance } else { tolerance };
+        comparisons.push(Comparison { name: name.clone(), error, tolerance, psnr });
     }
     Ok(comparisons)
+}
+
+/// In dB, of values in [-1, 1].
+fn psnr(got: &[f32], want: &[f32]) -> f64 {
+    let square: f64 = got.iter().zip(want).map(|(g, w)| f64::from(g - w).powi(2)).sum();
+    10.0 * (4.0 * got.len() as f64 / square).log10()
 }
 
 fn flat(t: &Tensor) -> Result<Vec<f32>> {
@@ -284,18 +313,25 @@ fn recompute(
     Ok(got.into_iter().map(|(name, t)| (name, Some(t))).collect())
 }
 
-/// The tensors of a case that the fast forms give; none for the others.
+/// The tensors of a case that the fast forms give; none for the others. `tensors`: in the forms made for GPUs, wherever.
 fn recompute_fast(
     network: &Network,
     case: &HashMap<String, Tensor>,
     path: &Path,
+    tensors: bool,
 ) -> crate::Result<HashMap<String, Option<Tensor>>> {
     let inputs = Inputs::of(network, case, path)?;
-    let style = network.encode_style(&inputs.rgb, &inputs.reference, Progress::NONE)?;
+    let style = match tensors {
+        true => network.encode_style_tensors(&inputs.rgb, &inputs.reference, Progress::NONE)?,
+        false => network.encode_style(&inputs.rgb, &inputs.reference, Progress::NONE)?,
+    };
     let mask_code = network.encode_mask(&inputs.shape)?;
     let noise_style = network.map_noise(&inputs.z)?;
-    let image = network.generate(&mask_code, &style, Progress::NONE)?;
-    let noise_image = network.generate(&mask_code, &inputs.noise_style(&noise_style)?, Progress::NONE)?;
+    let generate = |style: &Tensor| match tensors {
+        true => network.prepare_tensors(&style.squeeze(0)?)?.generate(&mask_code, Progress::NONE),
+        false => network.generate(&mask_code, style, Progress::NONE),
+    };
+    let (image, noise_image) = (generate(&style)?, generate(&inputs.noise_style(&noise_style)?)?);
     let mut got: HashMap<String, Option<Tensor>> = HashMap::from([
         ("style".into(), Some(style.squeeze(0)?)),
         ("mask_code".into(), Some(mask_code.squeeze(0)?)),

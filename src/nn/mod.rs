@@ -27,6 +27,7 @@ use candle_nn::{Init, VarBuilder, var_builder::SimpleBackend};
 
 pub use config::{Config, LabelerSizes, Mapping, Stage};
 pub use generator::Decoded;
+pub use prepared::tensors::Precision;
 pub use prepared::{Prepared, Timing};
 
 use generator::Generator;
@@ -34,7 +35,7 @@ use labeler::Labeler;
 use mask_embedder::MaskEmbedder;
 use noise_mapping::NoiseMapping;
 use once_cell::sync::OnceCell;
-use prepared::{Decoder, Encoder};
+use prepared::{Decoder, Encoder, tensors};
 use style_encoder::StyleEncoder;
 
 use crate::kernels::simd::Level;
@@ -42,7 +43,14 @@ use crate::progress::Progress;
 
 /// All parts of one model with their weights. Cheap to clone.
 #[derive(Clone)]
-pub struct Network(Arc<Parts>);
+pub struct Network(Arc<Parts>, Options);
+
+/// How the forms that pictures go through are to run; each handle's own.
+#[derive(Clone, Copy, Debug, Default)]
+struct Options {
+    precision: Precision,
+    memory_limit: Option<u64>,
+}
 
 struct Parts {
     config: Config,
@@ -57,6 +65,9 @@ struct Parts {
     /// The generator as the CPU runs it, made at the first use of each level.
     decoders: Mutex<Vec<(Level, Arc<Decoder>)>>,
     encoder: OnceCell<Arc<Encoder>>,
+    /// Both as other devices run them, by precision.
+    tensor_decoders: Mutex<Vec<Arc<tensors::Decoder>>>,
+    tensor_encoders: Mutex<Vec<Arc<tensors::Encoder>>>,
 }
 
 /// A part that many uses do not need: its weights are read when it is first used. The noise mapping alone is more than
@@ -136,7 +147,7 @@ impl Network {
         noise_mapping: Option<Later<NoiseMapping>>,
         labeler: Option<Later<Labeler>>,
     ) -> crate::Result<Self> {
-        Ok(Self(Arc::new(Parts {
+        let parts = Parts {
             config: config.clone(),
             device: vb.device().clone(),
             mask_embedder: MaskEmbedder::new(config, vb.pp("encs").pp("encs").pp(0))?,
@@ -149,7 +160,27 @@ impl Network {
             generator: Generator::new(config, vb)?,
             decoders: Mutex::default(),
             encoder: OnceCell::new(),
-        })))
+            tensor_decoders: Mutex::default(),
+            tensor_encoders: Mutex::default(),
+        };
+        Ok(Self(Arc::new(parts), Options::default()))
+    }
+
+    /// The same network, whose large products may be rounded to `precision` from now on: those of decodes, and those of style
+    /// codes in [`encode_style_tensors`](Self::encode_style_tensors) alone, as styles are kept and compared. [`Precision`] says
+    /// which devices do so; the others keep f32.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self(self.0, Options { precision, ..self.1 })
+    }
+
+    pub fn precision(&self) -> Precision {
+        self.1.precision
+    }
+
+    /// The same network, which on a GPU takes no more than `limit` bytes of its memory for one call from now on, beside weights,
+    /// inputs and results: it works in smaller parts, or refuses.
+    pub fn with_memory_limit(self, limit: Option<u64>) -> Self {
+        Self(self.0, Options { memory_limit: limit, ..self.1 })
     }
 
     pub fn config(&self) -> &Config {
@@ -170,10 +201,29 @@ impl Network {
             .into_iter()
             .flatten()
             .all(|t| fused::applies(t) && !t.track_op());
-        if !fits || !plain {
-            return self.encode_style_plain(rgb, onehot, progress);
+        if fits && plain {
+            return self.encoder()?.forward(rgb, onehot, progress);
         }
-        self.encoder()?.forward(rgb, onehot, progress)
+        if weight.is_some_and(|weight| self.is_off_cpu(rgb, &weight) && self.is_off_cpu(onehot, &weight)) {
+            let exact = self.clone().with_precision(Precision::F32);
+            return exact.encode_style_tensors(rgb, onehot, progress);
+        }
+        self.encode_style_plain(rgb, onehot, progress)
+    }
+
+    /// As [`encode_style`](Self::encode_style), in the form made for GPUs, on every device, with this network's precision.
+    ///
+    /// # Errors
+    /// Also [`Error::InvalidArgument`](crate::Error::InvalidArgument) for pictures of another size than the network's,
+    /// [`Error::MemoryLimit`](crate::Error::MemoryLimit).
+    pub fn encode_style_tensors(
+        &self,
+        rgb: &Tensor,
+        onehot: &Tensor,
+        progress: Progress,
+    ) -> crate::Result<Tensor> {
+        let encoder = self.tensor_encoder()?;
+        encoder.forward(rgb, onehot, self.1.memory_limit, progress)
     }
 
     /// As [`encode_style`](Self::encode_style), by the network as it stands: on every device, with gradients.
@@ -201,6 +251,9 @@ impl Network {
             // The encoder first: making it lets memory go.
             self.encoder()?;
             self.decoder(level)?;
+        } else if self.is_off_cpu(&self.0.generator.out_conv.bias, &self.0.generator.out_conv.weight) {
+            self.tensor_decoder()?;
+            self.clone().with_precision(Precision::F32).tensor_encoder()?;
         }
         Ok(())
     }
@@ -232,13 +285,48 @@ impl Network {
         Ok(decoder)
     }
 
+    fn tensor_decoder(&self) -> crate::Result<Arc<tensors::Decoder>> {
+        let mut decoders = self.0.tensor_decoders.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(decoder) = decoders.iter().find(|d| d.precision() == self.1.precision) {
+            return Ok(decoder.clone());
+        }
+        let decoder = tensors::Decoder::new(self.1.precision, &self.0.config, &self.0.generator)?;
+        decoders.push(Arc::new(decoder));
+        Ok(decoders[decoders.len() - 1].clone())
+    }
+
+    fn tensor_encoder(&self) -> crate::Result<Arc<tensors::Encoder>> {
+        let mut encoders = self.0.tensor_encoders.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(encoder) = encoders.iter().find(|e| e.precision() == self.1.precision) {
+            return Ok(encoder.clone());
+        }
+        let encoder = tensors::Encoder::new(self.1.precision, &self.0.config, &self.style_encoder()?)?;
+        encoders.push(Arc::new(encoder));
+        Ok(encoders[encoders.len() - 1].clone())
+    }
+
+    /// Whether the form for GPUs applies by itself: f32 on one, with neither weights nor `input` trained.
+    fn is_off_cpu(&self, input: &Tensor, weight: &Tensor) -> bool {
+        let gpu = |t: &Tensor| !t.device().is_cpu() && t.dtype() == DType::F32 && !t.track_op();
+        gpu(input) && gpu(weight)
+    }
+
+    /// The registers and precision of the CPU's form.
+    fn level(&self) -> Level {
+        match self.1.precision {
+            Precision::Bf16 => Level::bf16().unwrap_or_else(Level::best),
+            _ => Level::best(),
+        }
+    }
+
     /// The picture of a mask code and a style: `(b, h, w, 3)` in [-1, 1].
     ///
-    /// On the CPU, where no gradient is wanted, each style is [prepared](Self::prepare) and the picture is within 1e-3 of the
-    /// plain network's; who decodes twice with one style keeps the prepared generator.
+    /// Where no gradient is wanted, each style is [prepared](Self::prepare) and the picture is within 1e-3 of the plain
+    /// network's in f32; who decodes twice with one style keeps the prepared generator.
     pub fn generate(&self, mask_code: &Tensor, style: &Tensor, progress: Progress) -> crate::Result<Tensor> {
         let (b, _, _) = mask_code.dims3()?;
-        if style.dim(0)? != b || !self.can_prepare(style) || mask_code.track_op() {
+        let fast = self.can_prepare(style) || self.is_off_cpu(style, &self.0.generator.out_conv.weight);
+        if style.dim(0)? != b || !fast || mask_code.track_op() {
             return self.generate_plain(mask_code, style, progress);
         }
         let mut images = Vec::with_capacity(b);
@@ -268,13 +356,41 @@ impl Network {
     }
 
     /// The generator for one style `(n, s)`, with all that the style fixes computed: what depends on the weights alone at
-    /// the first call, which then must not change any more.
+    /// the first call, which then must not change any more. On the CPU in the form made for it, elsewhere as
+    /// [`prepare_tensors`](Self::prepare_tensors) does, in this network's precision.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) when the network or the style is not f32 on the CPU or is
-    /// being trained, or the style has another shape.
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) when the network or the style is not f32 or is being trained,
+    /// or the style has another shape.
     pub fn prepare(&self, style: &Tensor) -> crate::Result<Prepared> {
-        self.prepare_at(style, Level::best())
+        match self.is_off_cpu(style, &self.0.generator.out_conv.weight) {
+            true => self.prepare_tensors(style),
+            false => self.prepare_at(style, self.level()),
+        }
+    }
+
+    /// As [`prepare`](Self::prepare), in the form made for GPUs, on every device.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) when the network or the style is being trained, or the style
+    /// has another shape.
+    pub fn prepare_tensors(&self, style: &Tensor) -> crate::Result<Prepared> {
+        self.check_style(style)?;
+        if style.track_op() || self.0.generator.out_conv.weight.track_op() {
+            return Err(crate::Error::invalid("only a network that is not in training is prepared"));
+        }
+        let generator = &self.0.generator;
+        let form = tensors::Prepared::new(self.tensor_decoder()?, generator, style, self.1.memory_limit)?;
+        Ok(Prepared::of_tensors(form))
+    }
+
+    fn check_style(&self, style: &Tensor) -> crate::Result<()> {
+        let wanted = [self.0.config.classes, self.0.config.style_width()];
+        if style.dims() == wanted {
+            return Ok(());
+        }
+        let what = format!("a style of {:?} to prepare: this model's are {wanted:?}", style.dims());
+        Err(crate::Error::invalid(what))
     }
 
     /// As [`prepare`](Self::prepare), with the registers and the precision of `level`; at [`Level::Bf16`] a picture is about as
@@ -286,12 +402,7 @@ impl Network {
         if !level.is_available() {
             return Err(crate::Error::invalid(format!("this processor has no {level:?}")));
         }
-        let config = &self.0.config;
-        let wanted = [config.classes, config.style_width()];
-        if style.dims() != wanted {
-            let what = format!("a style of {:?} to prepare: this model's are {wanted:?}", style.dims());
-            return Err(crate::Error::invalid(what));
-        }
+        self.check_style(style)?;
         if !self.can_prepare(style) {
             return Err(crate::Error::invalid(
                 "only a network on the CPU, in f32 and not in training, is prepared",

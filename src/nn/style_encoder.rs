@@ -132,7 +132,7 @@ fn pool(x: &Tensor, onehot: &Tensor) -> Result<Tensor> {
 
 /// Decoder and encoder features side by side as two whole blocks of channels, which the next convolution's groups
 /// then cut anew: of the 2n class blocks, group g reads the 2g-th and the one behind it.
-fn join(decoder: &Tensor, encoder: &Tensor) -> Result<Tensor> {
+pub(super) fn join(decoder: &Tensor, encoder: &Tensor) -> Result<Tensor> {
     let (n, b, h, w, c) = decoder.dims5()?;
     Tensor::cat(&[decoder, encoder], 0)?
         .reshape(&[n, 2, b, h, w, c])?

@@ -1,42 +1,63 @@
-//! How far a result can be trusted: whether the network attends to the right classes, and whether it knows the content.
-
-use candle_core::{DType, Tensor};
+//! How far a result can be trusted: whether the network can redraw what it is given, the content and the reference.
+//!
+//! The generator's own picture of a class, in the class's own style and labels, differs from the class as it is the more, the less
+//! the network knows such things. That error is at hand for the content (the "before" of every job) and for the reference (every
+//! style carries it), and the worse of the two says more of the result's true error than anything else that is at hand: the
+//! rank correlations that `ca2sis eval confidence` gives are in the model's card. (The attention that goes to the own class, which
+//! was part of the figure once, says less, and lowered it.)
 
 use crate::Result;
-use crate::image::{LabelMap, Picture, RgbImage, Samples};
+use crate::image::{LabelMap, Picture, Samples};
+use crate::style::{Seen, Style};
 
-/// Error of the generator's own picture of the content at which trust is halved: root mean square of a class, 0 to 1. A
-/// difference that is plain to see, and about what the generator leaves in a print that it cannot draw.
+/// Error of the generator's picture at which trust is halved: root mean square, 0 to 1. A difference that is plain to see.
 const HALF: f32 = 0.15;
+
+/// Pixels on each side whose errors count for one pixel, as a share of the picture's side.
+const NEAR: f32 = 1.0 / 32.0;
 
 /// How far to trust a result, from 0 to 1, by pixel, by class and overall.
 ///
-/// A pixel's figure is the share of the network's attention that goes to the pixel's own class, times how well the
-/// generator redraws the class as the content shows it: `1 / (1 + (error / 0.15)^2)`.
+/// A pixel's figure is `1 / (1 + (error / 0.15)^2)`, where `error` is the greater of two: of the generator's picture of the
+/// content in the pixel's class around it, and of its picture of the reference in this class, both root mean squares of sRGB
+/// values from 0 to 1. It is 0 where the reference lacks a class that was asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Confidence {
-    /// [`DOUBTFUL`](Self::DOUBTFUL) and above is fair. Mean over the pixels of the classes that were asked for.
+    /// [`DOUBTFUL`](Self::DOUBTFUL) and above is fair. Mean over the pixels of the classes that are restyled.
     pub overall: f32,
     /// Class index and its mean, of the classes that the network saw.
     pub classes: Vec<(usize, f32)>,
     /// Figures of the window's pixels, row by row, `side` a row.
     pub map: Vec<f32>,
     pub side: usize,
+    /// Of the window's pixels, the share that each class covers, for [`doubtful_classes`](Self::doubtful_classes).
+    shares: Vec<f32>,
     window: (i64, i64, usize),
 }
 
 impl Confidence {
-    /// Below this a result is worth a warning: the network attends to its classes by less than about a half.
-    pub const DOUBTFUL: f32 = 0.4;
+    /// An overall figure below this is worth a warning. Chosen on training pairs: with another kind of pictures as reference all
+    /// results are below it, of ordinary ones about one in six.
+    pub const DOUBTFUL: f32 = 0.42;
 
-    /// Whether the picture as a whole is one that the network does not know well.
+    /// A class's figure below this is worth a warning, where the whole is not below its own. Chosen on training pairs: five in six
+    /// of the classes named are among the third with the greatest errors, and one ordinary result in eight names any.
+    pub const DOUBTFUL_CLASS: f32 = 0.22;
+
+    /// Classes that cover less of the window than this are not worth one.
+    const SMALLEST: f32 = 0.01;
+
+    /// Whether the picture as a whole, or the reference, is one that the network does not know well.
     pub fn is_doubtful(&self) -> bool {
         self.overall < Self::DOUBTFUL
     }
 
-    /// The classes whose figures are worth a warning.
+    /// The classes whose figures are worth a warning: restyled, not tiny, and below [`DOUBTFUL_CLASS`](Self::DOUBTFUL_CLASS).
     pub fn doubtful_classes(&self) -> Vec<usize> {
-        self.classes.iter().filter(|(_, figure)| *figure < Self::DOUBTFUL).map(|&(class, _)| class).collect()
+        let doubtful = |&&(class, figure): &&(usize, f32)| {
+            figure > 0.0 && figure < Self::DOUBTFUL_CLASS && self.shares[class] >= Self::SMALLEST
+        };
+        self.classes.iter().filter(doubtful).map(|&(class, _)| class).collect()
     }
 
     /// The figure of the content's pixel in column `x` of row `y`, between those of the network's pixels around it; none
@@ -61,49 +82,52 @@ impl Confidence {
         Some((upper + (lower - upper) * v).clamp(0.0, 1.0))
     }
 
+    /// `target` is how the result is laid out, of the network's size as all that was `seen`; `style` the reference's.
     pub(super) fn new(
-        attention: &[Tensor],
-        content: &RgbImage,
-        before: &RgbImage,
-        labels: &LabelMap,
+        seen: &Seen,
+        style: &Style,
+        target: &LabelMap,
         strengths: &[f32],
         window: (i64, i64, usize),
-    ) -> Result<Self> {
-        let (side, classes) = (labels.width(), strengths.len());
-        let mut squares = vec![(0.0f32, 0usize); classes];
-        for (i, &class) in labels.indices().iter().enumerate() {
-            let of = |image: &RgbImage, c: usize| image.pixels[i * 3 + c];
-            let error: f32 = (0..3).map(|c| (of(content, c) - of(before, c)).powi(2)).sum::<f32>() / 3.0;
-            let place = &mut squares[usize::from(class)];
+    ) -> Self {
+        let (side, classes) = (target.width(), strengths.len());
+        let errors = errors(seen);
+        let mut content = vec![(0.0f32, 0usize); classes];
+        for (&class, &error) in seen.labels.indices().iter().zip(&errors) {
+            let place = &mut content[usize::from(class)];
             *place = (place.0 + error, place.1 + 1);
         }
-        let known = |class: usize| {
-            let (sum, count) = squares[class];
-            1.0 / (1.0 + sum / count.max(1) as f32 / (HALF * HALF))
+        let nearby = near(&errors, &seen.labels);
+        let figure = |(i, &class): (usize, &u8)| {
+            let index = usize::from(class);
+            let own = match seen.labels.indices()[i] == class {
+                true => nearby[i],
+                // Drawn anew: as well as the content's own, if it has any.
+                false => content[index].0 / content[index].1.max(1) as f32,
+            };
+            let worse = match (strengths[index] > 0.0, style.has(index)) {
+                (true, false) => return 0.0,
+                (true, true) => own.max(style.error(index).powi(2)),
+                (false, _) => own,
+            };
+            1.0 / (1.0 + worse / (HALF * HALF))
         };
-
-        let mut map = vec![0.0f32; side * side];
-        for logits in attention {
-            let shares = candle_nn::ops::softmax_last_dim(&logits.squeeze(0)?.to_dtype(DType::F32)?)?;
-            let shares = shares.to_vec2::<f32>()?;
-            let stage = shares.len().isqrt();
-            for (i, value) in map.iter_mut().enumerate() {
-                let (x, y) = (i % side * stage / side, i / side * stage / side);
-                *value += shares[y * stage + x][usize::from(labels.indices()[i])] / attention.len() as f32;
-            }
-        }
+        let map: Vec<f32> = target.indices().iter().enumerate().map(figure).collect();
         let mut sums = vec![(0.0f32, 0usize); classes];
-        for (value, &class) in map.iter_mut().zip(labels.indices()) {
-            let class = usize::from(class);
-            *value *= known(class);
-            sums[class] = (sums[class].0 + *value, sums[class].1 + 1);
+        for (value, &class) in map.iter().zip(target.indices()) {
+            let place = &mut sums[usize::from(class)];
+            *place = (place.0 + *value, place.1 + 1);
         }
-        let asked = || sums.iter().zip(strengths).filter(|(_, s)| **s > 0.0).map(|(sum, _)| sum);
-        let count: usize = asked().map(|(_, n)| n).sum();
-        let overall = asked().map(|(v, _)| v).sum::<f32>() / count.max(1) as f32;
-        let seen = sums.iter().enumerate().filter(|(_, (_, n))| *n > 0);
-        let classes = seen.map(|(class, (sum, n))| (class, sum / *n as f32)).collect();
-        Ok(Self { overall, classes, map, side, window })
+        let restyled = || {
+            let indices = (0..classes).filter(|&i| strengths[i] > 0.0 && style.has(i));
+            indices.map(|i| sums[i])
+        };
+        let count: usize = restyled().map(|(_, n)| n).sum();
+        let overall = restyled().map(|(v, _)| v).sum::<f32>() / count.max(1) as f32;
+        let shares = sums.iter().map(|(_, n)| *n as f32 / map.len() as f32).collect();
+        let found = sums.iter().enumerate().filter(|(_, (_, n))| *n > 0);
+        let classes = found.map(|(class, (sum, n))| (class, sum / *n as f32)).collect();
+        Self { overall, classes, map, side, shares, window }
     }
 
     /// The figures as an RGB picture for a content of `width` x `height`: red is 0, yellow a half, green 1; gray is outside
@@ -121,4 +145,31 @@ impl Confidence {
         };
         Picture::new(width, height, 3, Samples::U8((0..width * height).flat_map(color).collect()))
     }
+}
+
+/// Squared error of the generator's picture of the content, pixel by pixel.
+fn errors(seen: &Seen) -> Vec<f32> {
+    let pixels = seen.rgb.pixels.chunks_exact(3).zip(seen.reconstruction.pixels.chunks_exact(3));
+    pixels.map(|(a, b)| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f32>() / 3.0).collect()
+}
+
+/// The mean of `values` over the pixels of the same class around each one.
+fn near(values: &[f32], labels: &LabelMap) -> Vec<f32> {
+    let side = labels.width();
+    let reach = (side as f32 * NEAR).round() as usize;
+    let around = |v: usize| v.saturating_sub(reach)..(v + reach + 1).min(side);
+    let mean = |i: usize| {
+        let (x, y) = (i % side, i / side);
+        let (mut sum, mut count) = (0.0, 0.0f32);
+        for row in around(y) {
+            for at in row * side + around(x).start..row * side + around(x).end {
+                if labels.indices()[at] == labels.indices()[i] {
+                    sum += values[at];
+                    count += 1.0;
+                }
+            }
+        }
+        sum / count
+    };
+    (0..values.len()).map(mean).collect()
 }

@@ -45,6 +45,8 @@ pub(super) struct Sample {
     pub rgb: [f32; 3],
     /// How the generator changed it.
     pub delta: [f32; 3],
+    /// What light and shade here are to change by beside that; only its slow part over the picture is taken up.
+    pub light: [f32; 3],
     pub weight: f32,
 }
 
@@ -171,6 +173,7 @@ impl Grid {
             .collect();
         let rows: Vec<RowOf> = samples.iter().map(|s| lattice.row(s, &class.centre)).collect();
         let local: Vec<Vec<f64>> = (0..3).map(|c| lattice.solve(&rows, &residuals, c)).collect();
+        let light = lattice.light(samples);
 
         let vertices = lattice.vertices();
         let mut coarse = vec![0.0f64; vertices * COEFFICIENTS];
@@ -181,7 +184,8 @@ impl Grid {
                     *value = class.linear[row][k] + local[row][v * 4 + k];
                 }
                 let to_centre: f64 = (0..3).map(|k| out[k] * class.centre[k]).sum();
-                out[3] = class.offset[row] + local[row][v * 4 + 3] - to_centre;
+                out[3] =
+                    class.offset[row] + local[row][v * 4 + 3] + light[row][v / lattice.size[2]] - to_centre;
             }
         }
         lattice.refined(&coarse)
@@ -417,6 +421,19 @@ impl Lattice {
         x
     }
 
+    /// The samples' light as an offset at each place, the same for every luminance: bright and dark pixels side by side keep
+    /// their contrast.
+    fn light(&self, samples: &[Sample]) -> [Vec<f64>; 3] {
+        let flat = Self { size: [self.size[0], self.size[1], 1], level: (0.0, 0.0), ..*self };
+        if samples.iter().all(|s| s.light == [0.0; 3]) {
+            return std::array::from_fn(|_| vec![0.0; flat.vertices()]);
+        }
+        let offset_alone = |s: &Sample| RowOf { colour: [0.0, 0.0, 0.0, 1.0], ..flat.row(s, &[0.0; 3]) };
+        let rows: Vec<RowOf> = samples.iter().map(offset_alone).collect();
+        let light: Vec<[f64; 3]> = samples.iter().map(|s| s.light.map(f64::from)).collect();
+        std::array::from_fn(|c| flat.solve(&rows, &light, c).into_iter().skip(3).step_by(4).collect())
+    }
+
     /// The regularised normal equations' matrix times `p`.
     fn normal(&self, rows: &[RowOf], p: &[f64], out: &mut [f64]) {
         for (out, p) in out.iter_mut().zip(p) {
@@ -509,7 +526,7 @@ mod tests {
             let at = [(i % 96) as f32, (i / 96) as f32];
             let shade = ((i * 37) % 101) as f32 / 101.0;
             let rgb = [0.1 + 0.6 * shade, 0.2 + 0.5 * shade, 0.3 + 0.2 * (1.0 - shade)];
-            Sample { at, rgb, delta: delta(at, rgb), weight: 1.0 }
+            Sample { at, rgb, delta: delta(at, rgb), light: [0.0; 3], weight: 1.0 }
         };
         (0..96 * 64).map(pixel).collect()
     }
@@ -564,6 +581,24 @@ mod tests {
             for (got, want) in got.iter().zip(want) {
                 assert!((got - want).abs() < 0.03, "{got} for {want} at {at:?}");
             }
+        }
+    }
+
+    #[test]
+    fn light_changes_slowly_and_leaves_the_contrast_of_neighbours() {
+        let slow = |at: [f32; 2]| 0.3 * at[0] / 96.0 - 0.15;
+        let mut samples = samples(|_, _| [0.0; 3]);
+        for s in &mut samples {
+            // Beside the slow part, one that is strong and goes with luminance, as texture does.
+            let texture = s.rgb[0] - 0.4;
+            s.light = [slow(s.at) - texture, 0.0, 0.0];
+        }
+        let grid = Grid::fit(&samples);
+        for at in [[16.0, 10.0], [48.0, 50.0], [80.0, 30.0]] {
+            let (dark, bright) = (delta(&grid, at, [0.15, 0.2, 0.4]), delta(&grid, at, [0.65, 0.6, 0.3]));
+            assert!((dark[0] - slow(at)).abs() < 0.03, "{} for {} at {at:?}", dark[0], slow(at));
+            assert!((dark[0] - bright[0]).abs() < 1e-5, "{} and {} at {at:?}", dark[0], bright[0]);
+            assert_eq!(dark[1..], [0.0; 2]);
         }
     }
 

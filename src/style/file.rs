@@ -1,31 +1,34 @@
 //! Styles as bytes and files: one safetensors file with the codes and which model they are of.
 //!
-//! Tensors: `codes`, F32 `(classes, style width)`; `residuals`, F32 `(classes, 3)`; `present`, U8 `(classes)`, 1 where the
+//! Tensors: `codes`, F32 `(classes, style width)`; `residuals`, F32 `(classes, 3)`; `errors`, F32 `(classes)`; `present`, U8 `(classes)`, 1 where the
 //! reference showed the class; `statistics`, F64 `(classes, 10)`, of each class's display-encoded colours, 0 to 1: number of
-//! pixels (0 for a class not shown, its row all 0), mean R, G, B, covariance RR, RG, RB, GG, GB, BB.
+//! pixels (0 for a class not shown, its row all 0), mean R, G, B, covariance RR, RG, RB, GG, GB, BB. A content's own style has
+//! no statistics, but `drawn`, F32 `(resolution, resolution, 3)`: the generator's picture of the content's labels in it.
 //! The header's metadata key `ca2sis_style` holds the format version, the model's fingerprint and name, and both sizes as
-//! JSON. The same style gives the same bytes.
+//! JSON, and for a content's own style the SHA-256 of what it was taken from. The same style gives the same bytes.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::Style;
+use super::{Drawn, Style};
+use crate::image::RgbImage;
 use crate::model::Model;
 use crate::restyle::{Moments, Statistics};
 use crate::{Error, Result};
 
 /// The form of style files that this library writes and reads.
-pub const STYLE_FORMAT: u32 = 2;
+pub const STYLE_FORMAT: u32 = 3;
 
 const KEY: &str = "ca2sis_style";
 
-/// No style is longer: 255 classes of the widest code that a model can have, less the header.
-const MAX_BYTES: u64 = 255 * 8 * 4096 * 4 + (1 << 20);
+/// No style is longer: 255 classes of the widest code that a model can have and the largest picture, less the header.
+const MAX_BYTES: u64 = 255 * 8 * 4096 * 4 + 2048 * 2048 * 12 + (1 << 20);
 
 /// Numbers of one class's statistics.
 const MOMENTS: usize = 10;
@@ -42,6 +45,9 @@ struct Description {
     model_name: String,
     classes: usize,
     width: usize,
+    /// Of a content's own style: what it was taken from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content: Option<String>,
 }
 
 impl Style {
@@ -70,10 +76,12 @@ impl Style {
             model_name: model.metadata().name.clone(),
             classes,
             width,
+            content: self.drawn.as_ref().map(|d| d.of.clone()),
         };
         let codes = self.codes.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
         let codes: Vec<u8> = codes.iter().flat_map(|v| v.to_le_bytes()).collect();
         let residuals: Vec<u8> = self.residuals.as_flattened().iter().flat_map(|v| v.to_le_bytes()).collect();
+        let errors: Vec<u8> = self.errors.iter().flat_map(|v| v.to_le_bytes()).collect();
         let present: Vec<u8> = self.present.iter().map(|&p| u8::from(p)).collect();
         let statistics: Vec<u8> = (self.statistics.moments().iter())
             .flat_map(|m| m.as_ref().map_or([0.0; MOMENTS], numbers))
@@ -81,15 +89,25 @@ impl Style {
             .collect();
         let text = |e: &dyn std::fmt::Display| Error::Style(format!("cannot be written: {e}"));
         let json = serde_json::to_string(&description).map_err(|e| text(&e))?;
-        let tensors = [
+        let drawn: Option<(Vec<usize>, Vec<u8>)> = self.drawn.as_ref().map(|drawn| {
+            let picture = &drawn.picture;
+            let bytes = picture.pixels.iter().flat_map(|v| v.to_le_bytes()).collect();
+            (vec![picture.height, picture.width, 3], bytes)
+        });
+        let mut tensors = vec![
             ("codes", TensorView::new(Dtype::F32, vec![classes, width], &codes).map_err(|e| text(&e))?),
             ("residuals", TensorView::new(Dtype::F32, vec![classes, 3], &residuals).map_err(|e| text(&e))?),
+            ("errors", TensorView::new(Dtype::F32, vec![classes], &errors).map_err(|e| text(&e))?),
             ("present", TensorView::new(Dtype::U8, vec![classes], &present).map_err(|e| text(&e))?),
             (
                 "statistics",
                 TensorView::new(Dtype::F64, vec![classes, MOMENTS], &statistics).map_err(|e| text(&e))?,
             ),
         ];
+        if let Some((shape, bytes)) = &drawn {
+            let picture = TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(|e| text(&e))?;
+            tensors.push(("drawn", picture));
+        }
         safetensors::serialize(tensors, Some(HashMap::from([(KEY.to_owned(), json)]))).map_err(|e| text(&e))
     }
 
@@ -175,9 +193,13 @@ fn parse(model: &Model, bytes: &[u8]) -> Checked<Style> {
         )));
     }
     let tensors = SafeTensors::deserialize(bytes).map_err(|e| damaged(&e))?;
-    if tensors.len() != 4 {
+    let (wanted, and) = match description.content {
+        Some(_) => (6, " and \"drawn\""),
+        None => (5, ""),
+    };
+    if tensors.len() != wanted {
         return Err(format!(
-            "holds {} tensors, not \"codes\", \"residuals\", \"present\" and \"statistics\" alone",
+            "holds {} tensors, not \"codes\", \"residuals\", \"errors\", \"present\", \"statistics\"{and} alone",
             tensors.len()
         ));
     }
@@ -190,8 +212,12 @@ fn parse(model: &Model, bytes: &[u8]) -> Checked<Style> {
     };
     let codes = tensor("codes", Dtype::F32, &[classes, width])?;
     let residuals = tensor("residuals", Dtype::F32, &[classes, 3])?;
+    let errors = tensor("errors", Dtype::F32, &[classes])?;
     let present = tensor("present", Dtype::U8, &[classes])?;
     let statistics = tensor("statistics", Dtype::F64, &[classes, MOMENTS])?;
+    let side = network.resolution;
+    let picture = description.content.as_ref().map(|_| tensor("drawn", Dtype::F32, &[side, side, 3]));
+    let picture = picture.transpose()?;
     if description.model != model.hash() {
         return Err(whose("with other weights".into()));
     }
@@ -209,6 +235,10 @@ fn parse(model: &Model, bytes: &[u8]) -> Checked<Style> {
     if let Some(i) = residuals.as_flattened().iter().position(|v| !(-1.0..=1.0).contains(v)) {
         return Err(format!("damaged: the residual of class {} is outside [-1, 1]", i / 3));
     }
+    let errors: Vec<f32> = errors.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    if let Some(i) = errors.iter().position(|v| !(0.0..=1.0).contains(v)) {
+        return Err(format!("damaged: the error of class {i} is {}, not 0 to 1", errors[i]));
+    }
     if let Some(strange) = present.data().iter().find(|&&p| p > 1) {
         return Err(format!("damaged: \"present\" holds {strange}, not 0 or 1"));
     }
@@ -217,11 +247,20 @@ fn parse(model: &Model, bytes: &[u8]) -> Checked<Style> {
     let moments = statistics.as_chunks::<MOMENTS>().0.iter().enumerate().map(|(class, numbers)| {
         moments(numbers).ok_or_else(|| format!("damaged: the statistics of class {class} are of no colours"))
     });
+    let drawn = description.content.zip(picture).map(|(of, picture)| {
+        let pixels: Vec<f32> = picture.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        match pixels.iter().find(|v| !(0.0..=1.0).contains(*v)) {
+            Some(strange) => Err(format!("damaged: \"drawn\" holds {strange}, not 0 to 1")),
+            None => Ok(Arc::new(Drawn { of, picture: RgbImage { width: side, height: side, pixels } })),
+        }
+    });
     Ok(Style {
+        drawn: drawn.transpose()?,
         statistics: Statistics::of_moments(moments.collect::<Checked<_>>()?),
         codes: Tensor::from_vec(codes, (classes, width), &Device::Cpu).map_err(|e| damaged(&e))?,
         present: present.data().iter().map(|&p| p == 1).collect(),
         residuals,
+        errors,
     })
 }
 

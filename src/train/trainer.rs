@@ -17,6 +17,9 @@ use crate::nn::{Config, LabelerSizes, Network};
 use crate::progress::Progress;
 use crate::{Error, Result};
 
+/// What the names of the mask embedder's tensors begin with.
+const MASK_EMBEDDER: &str = "encs.";
+
 /// What the names of the labeler's tensors begin with.
 pub(super) const LABELER: &str = "labeler.";
 
@@ -83,7 +86,8 @@ pub struct Recipe {
     /// Decay of the running mean of the generator's weights, which is what a model file gets.
     pub ema: f64,
     pub mask_init: MaskInit,
-    /// A model file whose weights the generator begins with.
+    /// A model file whose weights the generator begins with. It may be of another side ([`Config::at_side`]): what was learned
+    /// on small pictures, many times faster, is a start for larger ones. Then the mask embedder begins as `mask_init` says.
     #[serde(default)]
     pub init: Option<PathBuf>,
 }
@@ -224,8 +228,13 @@ impl Trainer {
             let model = Model::open(path)?;
             let mut sizes = model.metadata().network.clone();
             let kept = sizes.labeler.take();
-            if sizes != recipe.network {
-                return Err(Error::format(path, "its network has other sizes than the one to train"));
+            // Where pictures of another side are trained on, the mask embedder alone does not fit, and begins anew.
+            let same_side = sizes == recipe.network;
+            if !same_side && sizes.at_side(recipe.network.resolution).ok().as_ref() != Some(&recipe.network) {
+                return Err(Error::format(
+                    path,
+                    "its network has other sizes than the one to train, and not those of pixels alone",
+                ));
             }
             let mut tensors = candle_core::safetensors::load(path, &Device::Cpu)?;
             labeler = kept.map(|sizes| {
@@ -233,6 +242,9 @@ impl Trainer {
                 (sizes, tensors.extract_if(is_its).collect())
             });
             for (name, variable) in &generator {
+                if !same_side && name.starts_with(MASK_EMBEDDER) {
+                    continue;
+                }
                 variable.set(&tensors[name].to_dtype(DType::F32)?.to_device(device)?)?;
             }
         }
@@ -247,7 +259,7 @@ impl Trainer {
         let classes = recipe.network.classes;
         let discriminator =
             Discriminator::new(classes, recipe.discriminator_width, &random, DType::F32, device)?;
-        let mask_rate = |name: &str| if name.starts_with("encs.") { recipe.mask_rate } else { 1.0 };
+        let mask_rate = |name: &str| if name.starts_with(MASK_EMBEDDER) { recipe.mask_rate } else { 1.0 };
         let generator_adam = Adam::new(&generator, recipe.beta1, recipe.beta2, mask_rate)?;
         let discriminator_adam = Adam::new(discriminator.variables(), recipe.beta1, recipe.beta2, |_| 1.0)?;
         let perceptual = match &recipe.perceptual {

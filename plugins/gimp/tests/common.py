@@ -6,6 +6,7 @@ through babl once, float to the layer's format."""
 
 import array
 import os
+import re
 import struct
 import sys
 
@@ -17,6 +18,7 @@ sys.dont_write_bytecode = True
 import reference  # noqa: E402
 
 PLUG_IN = os.path.join(Gimp.directory(), "plug-ins", "ca2sis")
+JAPANESE = os.environ.get("LANGUAGE") == "ja"
 NONINTERACTIVE = Gimp.RunMode.NONINTERACTIVE
 SIZE = 96, 72
 LIB = reference.Direct(os.path.join(PLUG_IN, "libca2sis.so"))
@@ -190,12 +192,22 @@ def refused(scene, *words, **arguments):
     before = snapshot(scene.image)
     status, text = scene.call(**arguments)
     assert status == Gimp.PDBStatusType.EXECUTION_ERROR, (status, text)
-    for word in words:
-        assert word in text, f"no {word!r} in: {text}"
-    assert text.rstrip()[-1] in ".:" or "\n" in text, f"no sentence: {text}"
+    if JAPANESE:
+        in_japanese(text)
+    else:
+        for word in words:
+            assert word in text, f"no {word!r} in: {text}"
+        assert text.rstrip()[-1] in ".:" or "\n" in text, f"no sentence: {text}"
     assert "Traceback" not in text and "Error:" not in text and "defect" not in text, text
     assert snapshot(scene.image) == before, "the image changed"
     print("   ", text.replace("\n", "\n    "))
+
+
+def in_japanese(text):
+    """The text is a Japanese sentence: beside names, paths and the like no two English words follow each other."""
+    assert re.search("[\u3041-\u3096]", text) and "。" in text, f"no Japanese sentence: {text}"
+    rest = re.sub(r"/[^ ：、。]+|「[^」]*」|CA2-SIS|--features \w+", "", text)
+    assert not re.search(r"[A-Za-z]{2,}[ .,:;]+[A-Za-z]{2,}", rest), f"English in: {text}"
 
 
 def snapshot(image):

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 
@@ -333,6 +334,52 @@ pixels_before, layers_before = read(big.get_layers()[0]), sizes()
 
 
 @test
+def a_float_layer_of_24_megapixels_takes_at_most_1200_megabytes_with_the_dialog_open():
+    running, peak, going = plug_in_processes(), [0], [True]
+
+    def watch():
+        while going[0]:
+            for process in running():
+                try:
+                    with open(f"/proc/{process}/status") as status:
+                        peak[0] = max(peak[0], *(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM")))
+                except (OSError, ValueError):
+                    pass
+            time.sleep(0.1)
+
+    remote("""
+huge = Gimp.Image.new_with_precision(6000, 4000, Gimp.ImageBaseType.RGB, Gimp.Precision.FLOAT_LINEAR)
+for name in ("labels", "content"):
+    layer = Gimp.file_load_layer(NONINTERACTIVE, huge, file(name + ".png"))
+    huge.insert_layer(layer, None, 0)
+    Gimp.context_set_interpolation(Gimp.InterpolationType.NONE)
+    layer.scale(6000, 4000, False)
+    layer.set_offsets(0, 0)
+    layer.set_name(name)
+layer.add_alpha()
+huge.select_ellipse(Gimp.ChannelOps.REPLACE, 500, 300, 4500, 3000)
+huge.clean_all()
+shown = Gimp.Display.new(huge)
+""", 180)
+    time.sleep(3)
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        open_dialog()
+        time.sleep(6)
+        opened = peak[0]
+        key("alt+y")
+        closed(240)
+    finally:
+        going[0] = False
+        watcher.join()
+    assert remote("len(huge.get_layers())", 60) == 3, "no result"
+    remote("shown.delete()", 60)
+    print(f"    {opened / 1e6:.0f} MB with the preview, {peak[0] / 1e6:.0f} MB at most")
+    assert 0 < peak[0] <= 1.2e9
+
+
+@test
 def cancel_leaves_the_image_as_it_was():
     main_window()
     key("ctrl+z")
@@ -402,12 +449,18 @@ def help_opens_its_page_in_the_browser():
     main_window()
     remote("image.set_selected_layers([scene.photo])")
     open_dialog()
-    key("alt+h")
-    until("the browser", lambda: os.path.exists(opened) and os.path.getsize(opened), 15)
+    pages = []
+    for keys in ("alt+h", "F1"):
+        if os.path.exists(opened):
+            os.remove(opened)
+        key(keys)
+        until(f"the browser by {keys}", lambda: os.path.exists(opened) and os.path.getsize(opened), 15)
+        with open(opened) as file:
+            pages.append(file.read().strip().removeprefix("file://"))
     key("Escape")
     closed()
-    with open(opened) as file:
-        page = file.read().strip().removeprefix("file://")
+    page = pages[0]
+    assert pages[1] == page, pages
     with open(page) as file:
         pictures = re.findall(r'(?:src|href)="(\.\./[^"]+)"', file.read())
     missing = [p for p in pictures if not os.path.exists(os.path.join(os.path.dirname(page), p))]

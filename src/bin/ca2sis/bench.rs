@@ -9,7 +9,7 @@ use ca2sis::device::{self, Choice};
 use ca2sis::kernels;
 use ca2sis::kernels::simd::Level;
 use ca2sis::model::{Class, FORMAT, Metadata, Model, save};
-use ca2sis::nn::{self, Config, Network, Timing, golden::Formula};
+use ca2sis::nn::{self, Config, Network, Precision, Timing, golden::Formula};
 use ca2sis::progress::Progress;
 use ca2sis::{Error, Result};
 use candle_core::{DType, Device, Tensor};
@@ -29,17 +29,20 @@ pub struct Args {
     /// Threads to compute with [default: CA2SIS_THREADS, or all processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// auto, cpu, cuda, cuda:N, metal or metal:N; on a GPU the network as it stands, of which only wholes are measured
+    /// auto, cpu, cuda, cuda:N, metal or metal:N
     #[arg(long, value_name = "DEVICE", default_value_t = Choice::Cpu)]
     device: Choice,
-    /// Measure the CPU as a GPU is: the network as it stands, rather than the forms made for the CPU
-    #[arg(long)]
+    /// Measure the network as it stands, rather than the forms that pictures go through
+    #[arg(long, conflicts_with = "gpu_form")]
     plain: bool,
-    /// Pictures at once, on a GPU or with --plain: several for several rows
+    /// Measure the forms made for GPUs on the CPU too
+    #[arg(long)]
+    gpu_form: bool,
+    /// Pictures at once, on a GPU or with --plain or --gpu-form: several for several rows; decodes are of one style
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u16).range(1..=256))]
     batch: Vec<u16>,
-    /// Precision of the decode's large products
-    #[arg(long, value_name = "P", default_value = "f32")]
+    /// What factors of large products are rounded to: f32 or bf16, on a GPU also tf32 or f16
+    #[arg(long, value_name = "P", default_value_t = Precision::F32)]
     precision: Precision,
     /// Runs that the medians are of
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..))]
@@ -47,13 +50,6 @@ pub struct Args {
     /// Write the model that --published measures, and stop
     #[arg(long, hide = true, value_name = "FILE")]
     write_published: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Precision {
-    F32,
-    /// Factors in bfloat16, sums in f32; needs AVX-512 BF16.
-    Bf16,
 }
 
 pub fn run(args: Args) -> Result<bool> {
@@ -80,14 +76,18 @@ pub fn run(args: Args) -> Result<bool> {
         (false, path) => path,
     };
     let device = open_device(args.device)?;
-    if args.plain || !device.is_cpu() {
-        if let Precision::Bf16 = args.precision {
-            return Err(Error::unsupported(
-                "--precision bf16 is for the forms made for the CPU: leave it out",
-            ));
+    let form = match (args.plain, args.gpu_form || !device.is_cpu()) {
+        (true, _) => Some(Form::Plain),
+        (false, true) => Some(Form::Gpu),
+        (false, false) => None,
+    };
+    if let Some(form) = form {
+        if form == Form::Plain && args.precision != Precision::F32 {
+            return Err(Error::unsupported("the network as it stands is in f32: leave --precision out"));
         }
         let batches: Vec<usize> = args.batch.iter().map(|&n| n.into()).collect();
-        let (report, text) = measure_plain(path.as_deref(), &device, &batches, args.runs.into())?;
+        let measured = (form, args.precision, batches.as_slice(), args.runs.into());
+        let (report, text) = measure_anywhere(path.as_deref(), &device, measured)?;
         say!("{}", if crate::common::json() { report.to_string() } else { text });
         return Ok(true);
     }
@@ -95,6 +95,11 @@ pub fn run(args: Args) -> Result<bool> {
         Precision::F32 => Level::best(),
         Precision::Bf16 => Level::bf16()
             .ok_or_else(|| Error::invalid("this processor has no AVX-512 BF16: leave --precision out"))?,
+        other => {
+            let what =
+                format!("--precision {other} is for GPUs: add --gpu-form to measure their forms on the CPU");
+            return Err(Error::unsupported(what));
+        }
     };
     let (report, text) = measure(path.as_deref(), level, args.runs.into())?;
     say!("{}", if crate::common::json() { report.to_string() } else { text });
@@ -124,40 +129,77 @@ fn load(path: Option<&Path>, device: &Device) -> Result<(Network, f64)> {
     Ok((network, ms(begun.elapsed())))
 }
 
-/// The network as it stands, on any device.
-fn measure_plain(
+/// What is measured in wholes, on any device.
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    Plain,
+    Gpu,
+}
+
+fn measure_anywhere(
     path: Option<&Path>,
     device: &Device,
-    batches: &[usize],
-    runs: usize,
+    (form, precision, batches, runs): (Form, Precision, &[usize], usize),
 ) -> Result<(serde_json::Value, String)> {
     let info = device::Info::of(device);
     let idle = device::memory_in_use(device)?;
     load(path, device)?; // the file's pages come into memory, the device's kernels with the first runs below
     let (network, load_ms) = load(path, device)?;
-    let loaded_mb = device::memory_in_use(device)?.zip(idle).map(|(now, idle)| mb(now.saturating_sub(idle)));
+    let network = network.with_precision(precision);
     let (classes, side) = (network.config().classes, network.config().resolution);
+    let name = if form == Form::Plain { "the network as it stands" } else { "folded, for GPUs" };
     let mut text = format!(
-        "{classes} classes, {side}x{side}, f32, {} ({}); medians of {runs}\nload {load_ms:.1} ms\n",
+        "{classes} classes, {side}x{side}, {name}, {precision}, {} ({}); medians of {runs}\nload {load_ms:.1} ms\n",
         info.choice, info.name
     );
+    let once = |f: &dyn Fn() -> Result<Tensor>| -> Result<Tensor> {
+        let made = f()?;
+        device.synchronize()?;
+        Ok(made)
+    };
+    let timed = |f: &dyn Fn() -> Result<Tensor>| -> Result<(f64, Tensor)> {
+        // The first ones find memory and choose kernels.
+        once(f)?;
+        let made = once(f)?;
+        Ok((median(runs, || once(f).map(drop))?, made))
+    };
+
+    // One style, folded or as it is; what its folding costs, and the parts of one decode.
+    let (onehot, rgb) = inputs(classes, side, 1, device)?;
+    let style = network.encode_style(&rgb, &onehot, Progress::NONE)?.squeeze(0)?;
+    let (mut arrange_ms, mut fold_ms, mut prepared, mut stages) = (None, None, None, Vec::new());
+    if form == Form::Gpu {
+        let begun = Instant::now();
+        network.prepare_tensors(&style)?;
+        device.synchronize()?;
+        arrange_ms = Some(ms(begun.elapsed()));
+        fold_ms = Some(median(runs, || {
+            prepared = Some(network.prepare_tensors(&style)?);
+            Ok(device.synchronize()?)
+        })?);
+        if let Some(prepared) = &prepared {
+            let code = network.encode_mask(&onehot)?;
+            prepared.generate(&code, Progress::NONE)?;
+            prepared.generate_timed(&code, Progress::NONE, &mut stages)?;
+        }
+    }
+    let loaded_mb = device::memory_in_use(device)?.zip(idle).map(|(now, idle)| mb(now.saturating_sub(idle)));
     let mut rows = Vec::new();
     for &batch in batches {
         let (onehot, rgb) = inputs(classes, side, batch, device)?;
-        let timed = |f: &dyn Fn() -> Result<Tensor>| -> Result<(f64, Tensor)> {
-            let once = || {
-                let made = f()?;
-                device.synchronize()?;
-                Ok(made)
-            };
-            let made = once()?;
-            Ok((median(runs, || once().map(drop))?, made))
+        let styles = style.unsqueeze(0)?.repeat((batch, 1, 1))?.contiguous()?;
+        let encode = || match form {
+            Form::Plain => network.encode_style_plain(&rgb, &onehot, Progress::NONE),
+            Form::Gpu => network.encode_style_tensors(&rgb, &onehot, Progress::NONE),
         };
         let (row, peak_mb) = with_peak(device, || {
-            let (encode_ms, style) = timed(&|| network.encode_style_plain(&rgb, &onehot, Progress::NONE))?;
+            let (encode_ms, _) = timed(&encode)?;
             let (mask_ms, code) = timed(&|| Ok(network.encode_mask(&onehot)?))?;
-            let (decode_ms, _) = timed(&|| network.generate_plain(&code, &style, Progress::NONE))?;
-            Ok([encode_ms, mask_ms, decode_ms])
+            let decode = || match &prepared {
+                None => network.generate_plain(&code, &styles, Progress::NONE),
+                Some(prepared) => prepared.generate_batch(&code, Progress::NONE),
+            };
+            Ok([encode_ms, mask_ms, timed(&decode)?.0])
         })?;
         let [encode_ms, mask_ms, decode_ms] = row;
         let peak_mb = peak_mb.zip(idle).map(|(peak, idle)| mb(peak.saturating_sub(idle)));
@@ -174,12 +216,24 @@ fn measure_plain(
         );
         text += &peak_mb.map_or("\n".into(), |mb| format!(", {mb:.0} MB of the device\n"));
     }
+    if let Some((arrange, fold)) = arrange_ms.zip(fold_ms) {
+        text += &format!("arrange weights {arrange:.1} ms once a model, fold a style {fold:.1} ms\n");
+    }
+    let mut parts = Vec::new();
+    for Timing { part, time, flops } in &stages {
+        let (time, gflop) = (ms(*time), flops * 1e-9);
+        let speed = gflop * 1e3 / time;
+        text += &format!("  {part:17} {time:8.2} ms  {speed:8.1} GFLOP/s  {gflop:7.2} GFLOP\n");
+        parts.push(json!({"part": part, "ms": time, "gflop": gflop, "gflops": speed}));
+    }
     let peak_rss_mb = peak_rss_mb();
     text += &peak_rss_mb.map_or(String::new(), |mb| format!("peak memory {mb:.0} MB"));
     let report = json!({
-        "device": info.choice.to_string(), "device_name": info.name, "form": "plain", "precision": "f32",
+        "device": info.choice.to_string(), "device_name": info.name,
+        "form": if form == Form::Plain { "plain" } else { "gpu" }, "precision": precision.to_string(),
         "classes": classes, "resolution": side, "threads": kernels::threads(), "runs": runs,
-        "load_ms": load_ms, "loaded_device_mb": loaded_mb, "batches": rows, "peak_rss_mb": peak_rss_mb,
+        "load_ms": load_ms, "arrange_ms": arrange_ms, "fold_ms": fold_ms, "loaded_device_mb": loaded_mb,
+        "batches": rows, "stages": parts, "peak_rss_mb": peak_rss_mb,
     });
     Ok((report, text))
 }

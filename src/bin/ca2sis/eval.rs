@@ -31,6 +31,9 @@ pub struct Args {
     methods: Vec<Method>,
     #[command(flatten)]
     model: ModelArgs,
+    /// Folder of the same form of another kind of pictures, which the confidence task must warn of; label maps by index
+    #[arg(long, value_name = "DIR")]
+    strangers: Option<PathBuf>,
     /// SqueezeNet v1.0 weights (safetensors, Caffe's layout) for the perceptual task
     #[arg(long, value_name = "FILE")]
     perceptual: Option<PathBuf>,
@@ -40,7 +43,7 @@ pub struct Args {
     /// Of everything random: edited classes, shifts, noise, sides of blind sheets
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Picture to write: results of the paired and the restore task side by side
+    /// Picture to write: results of the paired, the restore and the edits task side by side
     #[arg(long, value_name = "FILE")]
     sheet: Option<PathBuf>,
     /// Write sheets for a blind comparison, an answer form and a guide into this folder; no tables unless tasks are named
@@ -70,12 +73,16 @@ enum Task {
     Perceptual,
     /// The labeler's maps against the true ones (needs a model with a labeler)
     Labels,
+    /// Reconstruction, another's look, a local edit and a shape edit of each picture (needs a model)
+    Edits,
+    /// Whether the confidence of results says where they are wrong (needs pairs)
+    Confidence,
     /// All that the data allow
     All,
 }
 
 impl Task {
-    const EACH: [Self; 7] = [
+    const EACH: [Self; 9] = [
         Self::Paired,
         Self::Restore,
         Self::Locality,
@@ -83,6 +90,8 @@ impl Task {
         Self::Noise,
         Self::Perceptual,
         Self::Labels,
+        Self::Edits,
+        Self::Confidence,
     ];
 }
 
@@ -105,6 +114,7 @@ pub fn run(args: Args) -> Result<bool> {
     let set = Set::open(&args.data)?;
     let references = args.references.as_deref().map(Set::open).transpose()?;
     let references = references.as_ref().unwrap_or(&set);
+    let strangers = args.strangers.as_deref().map(Set::open).transpose()?;
     if references.classes() != set.classes() {
         return Err(Error::invalid("the references have other classes than the data"));
     }
@@ -114,7 +124,7 @@ pub fn run(args: Args) -> Result<bool> {
     methods.dedup();
     let blind = args.blind.as_deref();
     let needed = methods.iter().chain(between.iter().filter(|_| blind.is_some())).any(|m| m.needs_network())
-        || args.tasks.contains(&Task::Labels);
+        || [Task::Labels, Task::Edits, Task::Confidence].iter().any(|task| args.tasks.contains(task));
     let mut model = "none".to_owned();
     let network = if needed { open(&args, &set, &mut model)? } else { None };
     if network.is_none() {
@@ -162,7 +172,7 @@ pub fn run(args: Args) -> Result<bool> {
     }
     let mut sheet = Sheet::default();
     for task in tasks {
-        for table in tables(&evaluation, task, &mut sheet)? {
+        for table in tables(&evaluation, task, strangers.as_ref(), &mut sheet)? {
             if json() {
                 let mut line = table.to_json();
                 line["model"] = model.clone().into();
@@ -175,7 +185,7 @@ pub fn run(args: Args) -> Result<bool> {
     }
     if let Some(path) = &args.sheet {
         if sheet.is_empty() {
-            eprintln!("ca2sis: no sheet: only the tasks paired and restore make one");
+            eprintln!("ca2sis: no sheet: only the tasks paired, restore and edits make one");
         } else {
             sheet.to_picture()?.write(path)?;
         }
@@ -205,9 +215,12 @@ fn possible(evaluation: &Evaluation) -> Vec<Task> {
     let labels = evaluation.network.is_some_and(|network| network.config().labeler.is_some());
     let can = |task: &Task| {
         let lacking = match task {
-            Task::Paired | Task::Seam if !pairs => "the data have no pairs",
+            Task::Paired | Task::Seam | Task::Confidence if !pairs => "the data have no pairs",
             Task::Locality if !jobs => "no method has a coupling",
             Task::Perceptual if evaluation.features.is_none() => "it needs --perceptual FILE",
+            Task::Edits | Task::Confidence if evaluation.network.is_none() => {
+                "there is no model of the data's classes"
+            }
             Task::Labels if !labels => "there is no model with a labeler",
             _ => return true,
         };
@@ -217,7 +230,12 @@ fn possible(evaluation: &Evaluation) -> Vec<Task> {
     Task::EACH.into_iter().filter(can).collect()
 }
 
-fn tables(evaluation: &Evaluation, task: Task, sheet: &mut Sheet) -> Result<Vec<Table>> {
+fn tables(
+    evaluation: &Evaluation,
+    task: Task,
+    strangers: Option<&Set>,
+    sheet: &mut Sheet,
+) -> Result<Vec<Table>> {
     let bar = Bar::new(format!("{task:?}").to_lowercase());
     let observer = |done| bar.at(done);
     let progress = Progress::new(&observer);
@@ -229,6 +247,8 @@ fn tables(evaluation: &Evaluation, task: Task, sheet: &mut Sheet) -> Result<Vec<
         Task::Noise => evaluation.noise(progress),
         Task::Perceptual => evaluation.perceptual(progress),
         Task::Labels => Ok(vec![evaluation.labels(progress)?]),
+        Task::Edits => Ok(vec![evaluation.edits(Some(sheet), progress)?]),
+        Task::Confidence => evaluation.confidence(strangers, progress),
         Task::All => Ok(vec![]),
     }
 }

@@ -48,7 +48,8 @@ pub struct Args {
     /// Samples a step [default: 2].
     #[arg(long)]
     batch: Option<usize>,
-    /// Side of the pictures that a labeler is trained on [default: the network's resolution].
+    /// Side of the pictures to train on [default: the network's resolution]. A generator trained so is one for pictures of that
+    /// side, and --init takes it for another side.
     #[arg(long, value_name = "PIXELS")]
     side: Option<usize>,
     /// Share of samples that are pairs [default: 0.5].
@@ -282,8 +283,10 @@ fn recipe(args: &Args) -> Result<Recipe> {
     put(&mut recipe.hold_out, &args.hold_out);
     put(&mut recipe.steps, &args.steps);
     put(&mut recipe.batch, &args.batch);
-    if args.side.is_some() {
-        recipe.side = args.side;
+    match (args.side, recipe.part) {
+        (Some(side), Part::Generator) => recipe.network = recipe.network.at_side(side)?,
+        (Some(_), Part::Labeler) => recipe.side = args.side,
+        (None, _) => (),
     }
     put(&mut recipe.variation.pair_share, &args.pair_share);
     put(&mut recipe.variation.channel_shuffle, &args.channel_shuffle);

@@ -1,4 +1,4 @@
-//! The generator for one style, as the CPU runs it: the exact savings.
+//! The generator for one style, as the CPU runs it: the exact savings. [`tensors`] is for all other devices.
 //!
 //! The plain network of [`super::generator`] and [`super::attention`] says what is computed and holds the only weights;
 //! here its products are rearranged, which changes results by rounding alone (the tests hold pictures within 1e-3):
@@ -10,9 +10,11 @@
 //!   never exist whole; self-attention's softmax is taken online;
 //! - group norm and SiLU are applied as a convolution reads its strip of rows, doubling is part of the convolution.
 
+mod arrange;
 mod fold;
 mod residual;
 mod style;
+pub(super) mod tensors;
 mod transformer;
 
 pub(super) use style::Encoder;
@@ -34,6 +36,10 @@ use crate::progress::Progress;
 use crate::{Error, Result};
 
 use crate::kernels::rows::room;
+
+fn added(a: &[f32], b: &[f32]) -> Vec<f32> {
+    a.iter().zip(b).map(|(a, b)| a + b).collect()
+}
 
 /// The generator's weights, folded and laid out for the registers; of any style.
 pub(super) struct Decoder {
@@ -72,7 +78,12 @@ impl Decoder {
 /// A generator with everything that its style fixes computed beforehand: for one style and any number of label maps.
 /// Cheap to clone.
 #[derive(Clone)]
-pub struct Prepared(Arc<Inner>);
+pub struct Prepared(Arc<Form>);
+
+enum Form {
+    Cpu(Inner),
+    Tensors(tensors::Prepared),
+}
 
 struct Inner {
     decoder: Arc<Decoder>,
@@ -91,6 +102,18 @@ pub struct Timing {
     pub flops: f64,
 }
 
+/// Refuses mask codes that are not `(b, k, pixels)`, and any number of them but `count`, where that is said.
+fn check_code(code: &Tensor, count: Option<usize>, [k, pixels]: [usize; 2]) -> Result<()> {
+    let fits = |b: usize| if let Some(count) = count { b == count } else { b > 0 };
+    match code.dims() {
+        &[b, c, p] if fits(b) && (c, p) == (k, pixels) => Ok(()),
+        other => {
+            let b = count.map_or("b".into(), |b| b.to_string());
+            Err(Error::invalid(format!("a mask code of {other:?}: this model's are [{b}, {k}, {pixels}]")))
+        }
+    }
+}
+
 impl Prepared {
     /// `style (n, s)`
     pub(super) fn new(decoder: Arc<Decoder>, generator: &Generator, style: &Tensor) -> Result<Self> {
@@ -99,7 +122,30 @@ impl Prepared {
             Ok(folded.look(decoder.level, cross, &style_matrix)?)
         };
         let looks = decoder.stages.iter().zip(&generator.stages).map(look).collect::<Result<_>>()?;
-        Ok(Self(Arc::new(Inner { decoder, looks, device: style.device().clone() })))
+        Ok(Self(Arc::new(Form::Cpu(Inner { decoder, looks, device: style.device().clone() }))))
+    }
+
+    pub(super) fn of_tensors(form: tensors::Prepared) -> Self {
+        Self(Arc::new(Form::Tensors(form)))
+    }
+
+    /// Pictures of several mask codes `(b, k, base base)`: `(b, h, w, 3)`. On a GPU together, as many as memory allows; on the CPU
+    /// one after another.
+    ///
+    /// # Errors
+    /// Those of [`generate`](Self::generate).
+    pub fn generate_batch(&self, mask_codes: &Tensor, progress: Progress) -> Result<Tensor> {
+        if let Form::Tensors(form) = &*self.0 {
+            check_code(mask_codes, None, form.code_dims())?;
+            return form.generate(mask_codes, progress, None);
+        }
+        let b = mask_codes.dim(0)?;
+        let mut images = Vec::with_capacity(b);
+        for i in 0..b {
+            let progress = progress.part(i as f32 / b as f32, (i + 1) as f32 / b as f32);
+            images.push(self.generate(&mask_codes.narrow(0, i, 1)?, progress)?);
+        }
+        Ok(Tensor::cat(&images, 0)?)
     }
 
     /// The picture of a mask code `(1, k, base base)`: `(1, h, w, 3)` in [-1, 1]. The same bits whatever the number of
@@ -108,30 +154,31 @@ impl Prepared {
     /// # Errors
     /// [`Error::InvalidArgument`] for a mask code of another shape; [`Error::Cancelled`].
     pub fn generate(&self, mask_code: &Tensor, progress: Progress) -> Result<Tensor> {
+        if let Form::Tensors(form) = &*self.0 {
+            check_code(mask_code, Some(1), form.code_dims())?;
+            return form.generate(mask_code, progress, None);
+        }
         self.generate_timed(mask_code, progress, &mut Vec::new())
     }
 
-    /// As [`generate`](Self::generate), adding how long each part took to `timings`.
+    /// As [`generate`](Self::generate), adding how long each part took to `timings`, for which a GPU is waited for after each.
     pub fn generate_timed(
         &self,
         mask_code: &Tensor,
         progress: Progress,
         timings: &mut Vec<Timing>,
     ) -> Result<Tensor> {
-        let decoder = &self.0.decoder;
-        let (level, base) = (decoder.level, decoder.base);
-        let code = match mask_code.dims() {
-            &[1, k, pixels] if k == decoder.reshape.depth() && pixels == base * base => {
-                Matrix::new(k, pixels, values(mask_code)?).transposed()
-            }
-            other => {
-                return Err(Error::invalid(format!(
-                    "a mask code of {other:?}: this model's are [1, {}, {}]",
-                    decoder.reshape.depth(),
-                    base * base
-                )));
+        let inner = match &*self.0 {
+            Form::Cpu(inner) => inner,
+            Form::Tensors(form) => {
+                check_code(mask_code, Some(1), form.code_dims())?;
+                return form.generate(mask_code, progress, Some(timings));
             }
         };
+        let decoder = &inner.decoder;
+        let (level, base) = (decoder.level, decoder.base);
+        check_code(mask_code, Some(1), [decoder.reshape.depth(), base * base])?;
+        let code = Matrix::new(decoder.reshape.depth(), base * base, values(mask_code)?).transposed();
         let total: f64 = decoder.flops();
         let mut done = 0.0;
         let mut begun = Instant::now();
@@ -156,7 +203,7 @@ impl Prepared {
         let sums = Sums::of(&data, c);
         let mut x = Map { side: base, data, sums };
         let mut at = record("reshape_conv".into(), 2.0 * (base * base * code.columns * c) as f64) as f32;
-        for (k, ((res, cross), look)) in decoder.stages.iter().zip(&self.0.looks).enumerate() {
+        for (k, ((res, cross), look)) in decoder.stages.iter().zip(&inner.looks).enumerate() {
             let flops = res.flops(x.side);
             let next = at + (flops / total) as f32;
             x = res.run(level, &x, progress.part(at, next))?;
@@ -182,7 +229,7 @@ impl Prepared {
             },
         )?;
         record("out_conv".into(), 2.0 * (side * side * c * 3) as f64);
-        Ok(Tensor::from_vec(rgb, (1, side, side, 3), &self.0.device)?)
+        Ok(Tensor::from_vec(rgb, (1, side, side, 3), &inner.device)?)
     }
 }
 

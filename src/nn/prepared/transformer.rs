@@ -2,9 +2,10 @@
 
 use candle_core::Result;
 
-use super::fold::{Matrix, by_head, values};
+use super::arrange::{Arranged, ArrangedLook, Form};
+use super::fold::Matrix;
 use super::residual::{Map, Norm, Sums};
-use super::room;
+use super::{added, room};
 use crate::kernels::matrix::{Panels, Rows, Start, product};
 use crate::kernels::rows::{self, After};
 use crate::kernels::simd::Level;
@@ -14,27 +15,12 @@ use crate::nn::attention::SpatialTransformer;
 use crate::progress::Progress;
 
 const EPS: f32 = 1e-5;
-/// Softmaxes are taken to base 2.
-const LOG2_E: f32 = std::f32::consts::LOG2_E;
 /// Hidden channels of the feed-forward that a tile has at once.
 const CHUNK: usize = 256;
 
 /// Pixels of a tile: enough that weights stream by seldom, and enough tiles to share out.
 fn tile(pixels: usize) -> usize {
     pixels.div_ceil(16).clamp(16, 112)
-}
-
-/// Which of the equal forms of a stage is the least work, for its sizes and number of classes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
-    /// Without self-attention, everything before the feed-forward is linear in u = (normed channels, attention
-    /// probabilities, 1): its product with that matrix, and the variances from its triangle, skip the inner width. A
-    /// head's probabilities sum to one, so that the last class's is left out and the others' values are less its.
-    LowRank,
-    /// W_q folded into the keys, W_o into the values.
-    Folded,
-    /// Queries and outputs of their own, where there are many classes.
-    Unfolded,
 }
 
 /// `cross{i}` but for the style.
@@ -195,10 +181,6 @@ fn geglu_order(level: Level, hidden: usize, bias: &[f32]) -> Vec<f32> {
     (0..geglu_columns(level, hidden)).map(|j| column(j).map_or(0.0, |c| bias[c])).collect()
 }
 
-fn added(a: &[f32], b: &[f32]) -> Vec<f32> {
-    a.iter().zip(b).map(|(a, b)| a + b).collect()
-}
-
 /// The transpose of a Linear's weight, laid out.
 fn pack(level: Level, weight: &Matrix) -> Panels {
     Panels::pack(level, weight.columns, weight.rows, weight.view().transposed())
@@ -224,167 +206,98 @@ struct Scratch {
 impl Transformer {
     /// For maps of `pixels`.
     pub fn new(level: Level, t: &SpatialTransformer, classes: usize, pixels: usize) -> Result<Self> {
-        let block = &t.block;
-        let proj_in = Matrix::of(&t.proj_in.weight)?;
-        let (inner, channels) = (proj_in.rows, proj_in.columns);
-        let ff1 = Matrix::of(&block.ff.proj.weight)?;
-        let (hidden, heads) = (ff1.rows / 2, block.attn2.heads);
-        let bias = |l: &crate::nn::layers::Linear| l.bias.as_ref().map_or(Ok(Vec::new()), values);
-
-        // Multiply-adds of a pixel in each form, as far as they differ.
-        let (keys, rank) = (heads * classes, channels + heads * (classes - 1));
-        let behind = |width: usize| width * (2 * hidden + channels);
-        let folded = inner * channels + 2 * inner * keys + behind(inner);
-        let unfolded = inner * channels + 2 * inner * (inner + classes) + behind(inner);
-        let low = channels * (channels + keys) + rank * rank / 2 + behind(rank);
-        let form = match block.attn1 {
-            None if low <= folded.min(unfolded) => Form::LowRank,
-            _ if folded <= unfolded => Form::Folded,
-            _ => Form::Unfolded,
-        };
-
-        let attn1 = match &block.attn1 {
-            None => None,
-            Some((norm, attention)) => {
-                let scale = LOG2_E * ((inner / attention.heads) as f32).powf(-0.5);
-                let qkv = Matrix::below(&[
-                    &Matrix::of(&attention.to_q.weight)?.scale(scale),
-                    &Matrix::of(&attention.to_k.weight)?,
-                    &Matrix::of(&attention.to_v.weight)?,
-                ]);
-                let bias_in = qkv.apply(&values(&norm.bias)?);
-                let qkv = qkv.scale_columns(&values(&norm.weight)?);
-                let from_channels = channels < inner;
-                let (qkv, constant) = match from_channels {
-                    true => {
-                        let bias = Matrix::new(inner, 1, values(&t.proj_in.bias)?);
-                        qkv.times(&Matrix::beside(&[&proj_in, &bias]).centred()).split_last()
-                    }
-                    false => (qkv, vec![0.0; 3 * inner]),
-                };
-                Some(SelfAttention {
-                    qkv: pack(level, &qkv),
-                    from_channels,
-                    constant,
-                    bias: bias_in,
-                    to_out: pack(level, &Matrix::of(&attention.to_out.weight)?),
-                    out_bias: bias(&attention.to_out)?,
-                })
-            }
-        };
-
-        let (mut to_q, mut to_out) = (None, None);
-        if form == Form::Unfolded {
-            let weight =
-                Matrix::of(&block.attn2.to_q.weight)?.scale(LOG2_E * ((inner / heads) as f32).powf(-0.5));
-            let bias_q = weight.apply(&values(&block.norm2.bias)?);
-            to_q = Some((pack(level, &weight.scale_columns(&values(&block.norm2.weight)?)), bias_q));
-            let weight = Matrix::of(&block.attn2.to_out.weight)?;
-            to_out = Some((pack(level, &weight), bias(&block.attn2.to_out)?));
-        }
-
-        let ff1_bias = added(&bias(&block.ff.proj)?, &ff1.apply(&values(&block.norm3.bias)?));
-        let ff1 = match form {
-            Form::LowRank => None,
-            _ => {
-                let ff1 = ff1.scale_columns(&values(&block.norm3.weight)?);
-                Some(Wide::new(level, &ff1, tile(pixels)))
-            }
-        };
-        let proj_out = Matrix::of(&t.proj_out.weight)?;
-        let out_bias = added(&values(&t.proj_out.bias)?, &proj_out.apply(&bias(&block.ff.out)?));
-        let ff2 = proj_out.times(&Matrix::of(&block.ff.out.weight)?); // (channels, hidden)
+        let a = Arranged::<Matrix>::new(t, classes)?;
+        let (inner, channels, hidden) = (a.inner, a.channels, a.hidden);
+        let attn1 = a.attn1.map(|s| SelfAttention {
+            qkv: pack(level, &s.qkv),
+            from_channels: s.from_channels,
+            constant: s.constant,
+            bias: s.bias,
+            to_out: pack(level, &s.to_out),
+            out_bias: s.out_bias,
+        });
+        let ff1 = a.ff1.map(|ff1| Wide::new(level, &ff1, tile(pixels)));
         let ff2 = (0..hidden)
             .step_by(CHUNK)
             .map(|first| {
-                let view = View { data: &ff2.data[first..], row: 1, column: hidden };
+                let view = View { data: &a.ff2.data[first..], row: 1, column: hidden };
                 Panels::pack(level, CHUNK.min(hidden - first), channels, view)
             })
             .collect();
+        let packed = |(weight, bias): (Matrix, Vec<f32>)| (pack(level, &weight), bias);
         Ok(Self {
-            form,
+            form: a.form,
             channels,
             inner,
             hidden,
-            heads,
+            heads: a.heads,
             classes,
             norm: Norm::new(&t.norm)?,
-            proj_in: pack(level, &proj_in),
-            proj_in_bias: values(&t.proj_in.bias)?,
+            proj_in: pack(level, &a.proj_in),
+            proj_in_bias: a.proj_in_bias,
             attn1,
-            to_q,
-            to_out,
+            to_q: a.to_q.map(packed),
+            to_out: a.to_out.map(packed),
             ff1,
-            ff1_bias: geglu_order(level, hidden, &ff1_bias),
+            ff1_bias: geglu_order(level, hidden, &a.ff1_bias),
             ff2,
-            proj_out: pack(level, &proj_out),
-            out_bias,
+            proj_out: pack(level, &a.proj_out),
+            out_bias: a.out_bias,
             pixels,
         })
     }
 
     /// What `style (n, s)` makes of it.
     pub fn look(&self, level: Level, t: &SpatialTransformer, style: &Matrix) -> Result<Look> {
-        let (block, attention) = (&t.block, &t.block.attn2);
-        let heads = self.heads;
-        let k = style.times_transposed(&Matrix::of(&attention.to_k.weight)?); // (n, inner)
-        let v = style.times_transposed(&Matrix::of(&attention.to_v.weight)?);
-        let width = self.inner / heads;
-        if self.form == Form::Unfolded {
-            let head = |h: usize| {
-                let keys = View { data: &k.data[h * width..], row: 1, column: self.inner };
-                let values = View::rows(&v.data[h * width..], self.inner);
-                (Panels::pack(level, width, k.rows, keys), Panels::pack(level, v.rows, width, values))
-            };
-            return Ok(Look::Unfolded { heads: (0..heads).map(head).collect() });
-        }
-        let w_q = Matrix::of(&attention.to_q.weight)?;
-        let keys = by_head(&k, w_q.view(), self.inner, heads).scale(LOG2_E * (width as f32).powf(-0.5));
-        let keys_bias = keys.apply(&values(&block.norm2.bias)?);
-        let keys = keys.scale_columns(&values(&block.norm2.weight)?); // (heads n, inner)
-        let w_o = Matrix::of(&attention.to_out.weight)?;
-        let mut folded = by_head(&v, w_o.view().transposed(), self.inner, heads); // (heads n, inner)
-        let out_bias = attention.to_out.bias.as_ref().map_or(Ok(vec![0.0; self.inner]), values)?;
-        if self.form == Form::Folded {
-            // A head's probabilities sum to one, so that the first head's values can carry the bias.
-            for row in folded.data.chunks_exact_mut(self.inner).take(self.classes) {
-                for (v, b) in row.iter_mut().zip(&out_bias) {
-                    *v += b;
-                }
+        let a = match ArrangedLook::new(t, self.form, style)? {
+            ArrangedLook::LowRank(look) => look,
+            ArrangedLook::Folded { keys, bias, values } => {
+                let values = Panels::pack(level, values.rows, self.inner, values.view());
+                return Ok(Look::Folded { keys: pack(level, &keys), bias, values });
             }
-            let values = Panels::pack(level, folded.rows, self.inner, folded.view());
-            return Ok(Look::Folded { keys: pack(level, &keys), bias: keys_bias, values });
-        }
-
-        let proj_in = Matrix::of(&t.proj_in.weight)?;
-        let constant = |bias: Vec<f32>| Matrix::new(self.inner, 1, bias);
-        let before = Matrix::beside(&[&proj_in, &constant(self.proj_in_bias.clone())]).centred();
-        let (keys, keys_constant) = keys.times(&before).split_last();
-        let mut all = added(&self.proj_in_bias, &out_bias);
-        let mut others = Vec::with_capacity(folded.data.len());
-        for head in folded.data.chunks_exact(self.classes * self.inner) {
-            let (first, last) = head.split_at((self.classes - 1) * self.inner);
-            all = added(&all, last);
-            others.extend(first.iter().zip(last.iter().cycle()).map(|(v, last)| v - last));
-        }
-        let folded = Matrix::new(heads * (self.classes - 1), self.inner, others);
-        let all = constant(all);
-        let all = Matrix::beside(&[&proj_in, &folded.transposed(), &all]); // (inner, rank + 1)
-        let behind = all.clone().centred();
-        let ff1 = Matrix::of(&block.ff.proj.weight)?.scale_columns(&values(&block.norm3.weight)?);
-        let (ff1, ff1_constant) = ff1.times(&behind).split_last();
-        let (residual, residual_constant) = Matrix::of(&t.proj_out.weight)?.times(&all).split_last();
+            ArrangedLook::Unfolded { keys: k, values: v } => {
+                let width = self.inner / self.heads;
+                let head = |h: usize| {
+                    let keys = View { data: &k.data[h * width..], row: 1, column: self.inner };
+                    let values = View::rows(&v.data[h * width..], self.inner);
+                    (Panels::pack(level, width, k.rows, keys), Panels::pack(level, v.rows, width, values))
+                };
+                return Ok(Look::Unfolded { heads: (0..self.heads).map(head).collect() });
+            }
+        };
+        let (behind, constant) = a.behind.split_last();
+        let (behind, constant) = self.less_last(&behind, constant);
+        let behind = Matrix::beside(&[&behind, &Matrix::new(self.inner, 1, constant)]);
+        let (ff1, ff1_constant) = self.less_last(&a.ff1, a.ff1_constant);
+        let (residual, residual_constant) = self.less_last(&a.residual, a.residual_constant);
         Ok(Look::LowRank(Box::new(LowRank {
-            keys: pack(level, &keys),
-            keys_constant,
-            keys_bias,
-            before: Triangle::new(level, &before),
+            keys: pack(level, &a.keys),
+            keys_constant: a.keys_constant,
+            keys_bias: a.keys_bias,
+            before: Triangle::new(level, &a.before),
             behind: Triangle::new(level, &behind),
             ff1: Wide::new(level, &ff1, tile(self.pixels)),
             ff1_constant: geglu_order(level, self.hidden, &ff1_constant),
             residual: pack(level, &residual),
             out_bias: added(&self.out_bias, &residual_constant),
         })))
+    }
+
+    /// `m (.., channels + heads n)`, whose last columns multiply probabilities, and the column of the constant: as a head's
+    /// probabilities sum to one, its last class can be left out if the others' columns are less its and the constant is more.
+    fn less_last(&self, m: &Matrix, mut constant: Vec<f32>) -> (Matrix, Vec<f32>) {
+        let columns = m.columns - self.heads;
+        let mut data = Vec::with_capacity(m.rows * columns);
+        for (row, constant) in m.data.chunks_exact(m.columns).zip(&mut constant) {
+            let (channels, heads) = row.split_at(self.channels);
+            data.extend_from_slice(channels);
+            for head in heads.chunks_exact(self.classes) {
+                let (others, last) = head.split_at(self.classes - 1);
+                *constant += last[0];
+                data.extend(others.iter().map(|v| v - last[0]));
+            }
+        }
+        (Matrix::new(m.rows, columns, data), constant)
     }
 
     /// Multiply-adds times two that are done for a map of `pixels`.

@@ -91,6 +91,12 @@ int main(int count, char **arguments) {
     CHECK(report.advice[sizeof report.advice - 1] == '\0' && report.untouched_differing == 0);
     options.confidence = 1;
     CHECK(ca2_restyle(model, &content, &map, opened, &options, &output, &report) == CA2_OK && report.confidence >= 0.0f);
+    ca2_style *own = NULL;
+    options.content_style = &own;
+    CHECK(ca2_restyle(model, &content, &map, opened, &options, &output, &report) == CA2_OK && own != NULL);
+    CHECK(ca2_restyle(model, &content, &map, opened, &options, &output, &report) == CA2_OK && report.content_style_used == 1);
+    ca2_style_release(own);
+    options.content_style = NULL;
     options.method = CA2_METHOD_STATISTICS;
     CHECK(ca2_restyle(model, &content, &map, mixed, &options, &output, &report) == CA2_OK);
     ca2_synthesize_options synthesize = CA2_SYNTHESIZE_OPTIONS_INIT;

@@ -30,6 +30,13 @@ def digest(*parts):
     return whole.hexdigest()
 
 
+def rows(picture, count=32):
+    """Some of a picture's rows, evenly spread, in one piece: enough to tell pictures apart where a mistake does no harm."""
+    step = len(picture.data) // picture.height
+    every = max(1, picture.height // count)
+    return b"".join(picture.data[y * step:(y + 1) * step] for y in range(every // 2, picture.height, every))
+
+
 def used(path):
     """Makes a file the newest."""
     try:

@@ -6,9 +6,10 @@ import threading
 
 import gi
 
+gi.require_version("Gdk", "3.0")
 gi.require_version("Gtk", "3.0")
 gi.require_version("GimpUi", "3.0")
-from gi.repository import Gimp, GimpUi, Gio, GLib, Gtk  # noqa: E402
+from gi.repository import Gdk, Gimp, GimpUi, Gio, GLib, Gtk  # noqa: E402
 
 import cache  # noqa: E402
 import job  # noqa: E402
@@ -53,6 +54,7 @@ class Dialog:
         self.worker = Worker(self.on_preview)
         self.window.connect("response", self.on_response)
         self.window.connect("delete-event", self.stop)
+        self.window.connect("key-press-event", self.on_key)
         self.window.show_all()
         self.show_rows()
         # The window first; what has to be read from GIMP comes once it is there.
@@ -543,7 +545,7 @@ class Dialog:
         if missing:
             told.append(_("The reference shows no {}: it keeps its own look.").format(missing))
         if report.doubtful:
-            told.append(_("The model does not know pictures like this one well. Look closely, or try Colour statistics."))
+            told.append(_("The model does not know pictures like this one, or like the reference, well. Look closely, or try Colour statistics."))
         elif doubtful:
             told.append(_("The model is not sure of {}: look closely there.").format(doubtful))
         if self.config.get_property("labels") is None:
@@ -566,6 +568,13 @@ class Dialog:
         self.note_icon.set_visible(bool(icon and text))
 
     # ---- working
+
+    def on_key(self, _window, event):
+        """F1 is the help's, before GIMP looks for a page of its own manual, which has none of this."""
+        if event.keyval != Gdk.KEY_F1:
+            return False
+        self.show_help()
+        return True
 
     def on_response(self, _window, response):
         if response == Gtk.ResponseType.CANCEL:

@@ -191,24 +191,32 @@ class Job:
                 raise Trouble(_("The mask of {} is black wherever it may change. Paint white where to restyle, or remove the "
                                 "mask.").format(quoted(layer.get_name())))
             # A new layer keeps the mask, so that its pixels are the result before the mask; in place the library composites.
-            self.mask = mask
             if self.in_place:
-                self.library_mask = mask
+                self.library_mask, self.touched = mask, pixels.Packed(self.touched)
+            else:
+                self.mask, self.touched = pixels.Packed(mask), None
+            del mask
         self.format = pixels.color_format(layer)
         self.content = pixels.get(layer.get_buffer(), 0, 0, width, height, self.format)
 
     def run(self, progress=None):
         settings = self.settings
+        own = None
+        if settings.method == "network":
+            given = {"classes": self.strengths, "coupling": settings.coupling}
+            own = styles.Own(self.model, self.content, self.labels, self.target, self.library_mask, given)
         try:
             self.report = self.model.restyle(
                 self.content, self.labels.view(), self.style, target=self.target and self.target.view(), mask=self.library_mask,
                 classes=self.strengths, strength=settings.strength, coupling=settings.coupling, morph=settings.morph,
-                method=settings.method, progress=progress)
+                method=settings.method, own=own and own.kept, progress=progress)
         except Trouble:
             self.labels.check(self.model, settings.labels.get_name() if settings.labels else self.layer.get_name())
             if self.target:
                 self.target.check(self.model, settings.target_labels.get_name())
             raise
+        if own:
+            own.save(self.report)
         self.present = self.labels.present(self.model) if self.report.missing_count else []
         self.labels = self.target = self.library_mask = None
 
@@ -257,7 +265,7 @@ class Job:
         new.set_offsets(x, y)
         if self.mask is not None:
             mask = new.create_mask(Gimp.AddMaskType.WHITE)
-            pixels.put(mask.get_buffer(), self.mask, "Y float")
+            pixels.put(mask.get_buffer(), self.mask.unpacked(), "Y float")
             new.add_mask(mask)
             new.set_edit_mask(False)
         # Whole and only now: a plug-in that is killed before leaves the image as it was.
@@ -270,7 +278,7 @@ class Job:
         if self.touched:
             # What is outside never leaves the form it is stored in.
             pixels.copy(layer.get_buffer(), shadow, layer.get_width(), layer.get_height())
-        pixels.put(shadow, self.content, self.format, self.touched)
+        pixels.put(shadow, self.content, self.format, self.touched and self.touched.unpacked())
         self.content = None
         selected = None
         if not Gimp.Selection.is_empty(image):

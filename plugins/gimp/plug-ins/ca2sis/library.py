@@ -8,6 +8,7 @@ from ctypes import POINTER, Structure, byref, c_char, c_char_p, c_float, c_int32
 from ctypes import c_ubyte, c_uint8, c_uint32, c_uint64, c_void_p
 
 from messages import Cancelled, Trouble, _
+from said import translated
 
 ABI_VERSION = 0
 
@@ -82,7 +83,7 @@ class RestyleOptions(Sized):
                 ("mask", POINTER(ImageView)), ("classes", POINTER(ClassStrength)), ("class_count", c_size_t),
                 ("strength", c_float), ("coupling", c_float), ("morph", c_float), ("method", c_uint32),
                 ("confidence", c_uint32), ("reserved", c_uint32), ("confidence_map", POINTER(ImageView)),
-                ("progress", PROGRESS), ("progress_data", c_void_p)]
+                ("progress", PROGRESS), ("progress_data", c_void_p), ("content_style", POINTER(c_void_p))]
 
 
 class RestyleReport(Sized):
@@ -90,7 +91,7 @@ class RestyleReport(Sized):
                 ("unseen_count", c_uint32), ("doubtful_count", c_uint32), ("doubtful", c_uint32), ("window_side", c_uint32),
                 ("window_x", c_int64), ("window_y", c_int64), ("untouched_pixels", c_uint64), ("untouched_differing", c_uint64),
                 ("confidence", c_float), ("reserved", c_uint32), ("class_confidence", c_float * 256), ("notes", c_uint8 * 256),
-                ("advice", c_char * 1024)]
+                ("advice", c_char * 1024), ("content_style_used", c_uint32), ("reserved_too", c_uint32)]
 
 
 FUNCTIONS = {
@@ -167,7 +168,7 @@ class Library:
                 os.add_dll_directory(folder)
             self._library = ctypes.CDLL(path)
         except OSError as error:
-            raise Trouble(_("The ca2sis library cannot be loaded: {}.").format(error) + " " + again) from None
+            raise Trouble(_("The ca2sis library cannot be loaded: {}.").format(translated(str(error))) + " " + again) from None
         found = self._library.ca2_abi_version() if hasattr(self._library, "ca2_abi_version") else _("unknown")
         if found != ABI_VERSION:
             raise Trouble(_("{} is of another version than this plug-in: it has interface {}, the plug-in needs {}.").format(
@@ -186,8 +187,7 @@ class Library:
         if status == CANCELLED:
             raise Cancelled()
         if status != OK:
-            text = self.last_error().decode("utf-8", "replace")
-            raise Trouble(text if text.endswith(".") else text + ".")
+            raise Trouble(_("{}.").format(translated(self.last_error().decode("utf-8", "replace"))))
 
     def devices(self):
         """Name and reason of every device: (kind code, name, why it cannot be used or None)."""
@@ -276,9 +276,9 @@ class Model:
         return Style(self, handle)
 
     def restyle(self, content, labels, style, output=None, target=None, mask=None, classes=None, strength=1.0, coupling=0.0,
-                morph=1.0, method="network", confidence=False, progress=None):
+                morph=1.0, method="network", confidence=False, own=None, progress=None):
         """Restyles `content` (Pixels), in place unless there is an `output`, and returns the report. `classes` maps an index
-        to its strength."""
+        to its strength. `own` (a Kept) is used where it is of this content, and else becomes it."""
         strengths = [ClassStrength(index, value) for index, value in (classes or {}).items()]
         options = RestyleOptions(fields=RESTYLE_STRENGTH | (RESTYLE_MORPH if target else 0), strength=strength,
                                  coupling=coupling, morph=morph if target else 0.0, class_count=len(strengths),
@@ -289,6 +289,8 @@ class Model:
             options.mask = ctypes.pointer(mask.image())
         if strengths:
             options.classes = (ClassStrength * len(strengths))(*strengths)
+        if own:
+            options.content_style = ctypes.pointer(own.handle)
         report = RestyleReport()
         self.library.check(self.library.restyle(
             self.handle, byref(content.image()), byref(labels), style.handle, byref(options),
@@ -315,3 +317,13 @@ class Style:
 
     def __del__(self):
         self.model.library.style_release(self.handle)
+
+
+class Kept(Style):
+    """A content's own style from one restyling to the next; none at first. The library looks whether it is of the content."""
+
+    def __init__(self, model, style=None):
+        super().__init__(model, c_void_p())
+        if style:
+            # The reference changes hands.
+            self.handle, style.handle = style.handle, c_void_p()

@@ -145,6 +145,19 @@ def own(data, width, height, format):
     return library.Pixels(kept, width, height, format)
 
 
+class Packed:
+    """Pixels that are not needed for a while: of a mask, which is mostly of one value, little is left."""
+
+    def __init__(self, pixels):
+        import zlib
+        self.data = zlib.compress(pixels.data, 1)
+        self.of = pixels.width, pixels.height, pixels.format
+
+    def unpacked(self):
+        import zlib
+        return own(zlib.decompress(self.data), *self.of)
+
+
 class Mask:
     """A layer's mask times the selection, for a layer's rectangle: coverage from 0 to 1."""
 

@@ -11,6 +11,7 @@ from gi.repository import Gdk, GdkPixbuf, GLib, Gtk  # noqa: E402
 
 import library  # noqa: E402
 import pixels  # noqa: E402
+import styles  # noqa: E402
 from messages import Cancelled, Trouble, _  # noqa: E402
 
 LEAST = 420, 320
@@ -31,6 +32,7 @@ class Worker:
         self.done = done
         self.condition = threading.Condition()
         self.task, self.stopped = None, False
+        self.own = None
         self.thread = threading.Thread(target=self.work, daemon=True)
         self.thread.start()
 
@@ -57,16 +59,27 @@ class Worker:
                                            task.content.height, library.RGBA_U8), task.settings
             report = trouble = None
             try:
+                own = self.own_style(task) if settings["method"] == "network" else None
                 report = task.model.restyle(
                     task.content, task.labels.view(), task.style, output=out, target=task.target and task.target.view(),
                     mask=task.mask, classes=settings["classes"], strength=settings["strength"], coupling=settings["coupling"],
                     morph=settings["morph"], method=settings["method"], confidence=settings["method"] == "network",
-                    progress=lambda done: self.task is None and not self.stopped)
+                    own=own and own.kept, progress=lambda done: self.task is None and not self.stopped)
+                if own:
+                    own.save(report)
             except Cancelled:
                 continue
             except Trouble as error:
                 trouble = str(error)
             GLib.idle_add(self.done, task, out, report, trouble)
+
+
+    def own_style(self, task):
+        """The photograph's own style as the last preview left it, if it can be the same one still."""
+        of = task.model, task.content, task.labels, task.target, task.mask
+        if self.own is None or any(a is not b for a, b in zip(of, self.own_of)):
+            self.own, self.own_of = styles.Own(*of, task.settings), of
+        return self.own
 
 
 class Preview(Gtk.Layout):

@@ -7,8 +7,10 @@ from gi.repository import Gimp, GLib
 
 import cache
 import labels
+import library
 import pixels
 from messages import Trouble, _, quoted
+from said import translated
 
 ENDING = ".style"
 
@@ -30,6 +32,37 @@ def cached(model, key, extract):
     except (Trouble, OSError):
         pass  # a cache that cannot be written only costs time
     return style
+
+
+class Own:
+    """The photograph's own style, from one run to the next: half of a restyling is to find it. The library looks whether it is
+    of the very pixels and labels that it sees, so that a name which fits too often does no harm."""
+
+    def __init__(self, model, content, labels, target, mask, settings):
+        self.model = model
+        classes = settings["classes"]
+        # What moves the window that the library looks at.
+        asked = sorted(index for index, strength in classes.items() if strength > 0) if settings["coupling"] == 0 else []
+        parts = [part for part in (content, labels.source, target and target.source, mask) if part]
+        self.name = "own-" + cache.digest(model.fingerprint(), str((asked, [(p.width, p.height, p.format) for p in parts])),
+                                          *map(cache.rows, parts)) + ENDING
+        self.kept = library.Kept(model)
+        path = cache.path(self.name)
+        if os.path.exists(path):
+            try:
+                self.kept = library.Kept(model, model.open_style(path))
+                cache.used(path)
+            except Trouble:
+                pass  # damaged, or of another format: made again
+
+    def save(self, report):
+        """After a restyling with it: keeps what is new."""
+        if self.kept.handle and not report.content_style_used:
+            try:
+                self.kept.save(cache.path(self.name))
+                cache.trim()
+            except (Trouble, OSError):
+                pass  # a cache that cannot be written only costs time
 
 
 class Remembered:
@@ -105,7 +138,7 @@ class File:
         try:
             self.key = cache.digest(model.fingerprint(), file_bytes(self.path), file_bytes(self.labels_path))
         except OSError as error:
-            raise Trouble(_("{} cannot be read: {}. Pick another reference.").format(error.filename, error.strerror)) from None
+            raise Trouble(_("{} cannot be read: {}. Pick another reference.").format(error.filename, translated(error.strerror))) from None
         return cached(model, self.key, lambda: self.extract(model, progress))
 
     def extract(self, model, progress):
