@@ -5,6 +5,8 @@
 //! gives the same bits on every run.
 
 pub mod attention;
+#[doc(hidden)]
+pub mod bench;
 pub mod conv;
 pub mod linear;
 pub(crate) mod matrix;
@@ -15,6 +17,7 @@ pub mod resize;
 pub(crate) mod rows;
 mod share;
 pub mod simd;
+pub(crate) mod strassen;
 pub(crate) mod window;
 
 pub use share::{set_threads, threads};

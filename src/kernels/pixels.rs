@@ -14,14 +14,13 @@ const KEYS: usize = 256;
 /// Queries of one tile.
 const QUERIES: usize = 112;
 
-/// `qkv (pixels, 3 heads width)`, each pixel's query, key and value, to `y (pixels, heads width)`. The queries are scaled by
-/// `log2(e) / sqrt(width)` already.
+/// `qkv (pixels, 3 heads width)`, each pixel's query, key and value: the result takes the queries' place. The queries are
+/// scaled by `log2(e) / sqrt(width)` already.
 pub(crate) fn attention(
     level: Level,
-    qkv: &[f32],
+    qkv: &mut [f32],
     heads: usize,
     width: usize,
-    y: &mut [f32],
     progress: Progress,
 ) -> Result<()> {
     let inner = heads * width;
@@ -46,13 +45,14 @@ pub(crate) fn attention(
     let tiles = pixels.div_ceil(QUERIES);
     // As many queries in every tile, but for the last.
     let tile = pixels.div_ceil(tiles);
-    let out = Shared::new(y);
+    let out = Shared::new(qkv);
     let scratch = || {
         (
             vec![0.0; tile * KEYS.min(pixels)],
             vec![0.0; tile * width],
             vec![0.0; tile],
             vec![0.0; tile],
+            vec![0.0; tile * width],
             Vec::new(),
         )
     };
@@ -60,7 +60,7 @@ pub(crate) fn attention(
         heads * tiles,
         progress.part(0.05, 1.0),
         scratch,
-        |(scores, sum, largest, totals, lowered), task| {
+        |(scores, sum, largest, totals, queries, lowered), task| {
             let (head, first) = (task / tiles, task % tiles * tile);
             let Some(count) = pixels.checked_sub(first).map(|left| left.min(tile)).filter(|n| *n > 0) else {
                 return;
@@ -69,8 +69,12 @@ pub(crate) fn attention(
             largest.fill(f32::MIN);
             totals.fill(0.0);
             sum.fill(0.0);
-            let queries = Rows::new(&qkv[first * row + head * width..], row);
-            let queries = queries.lowered(level, count, width, lowered);
+            // SAFETY: each task has the queries of one head and of pixels of its own; keys and values were copied.
+            let query = |r: usize| unsafe { out.from((first + r) * row + head * width) };
+            for (r, to) in queries.chunks_exact_mut(width).take(count).enumerate() {
+                to.copy_from_slice(query(r).slice(0, width));
+            }
+            let queries = Rows::new(queries, width).lowered(level, count, width, lowered);
             for (keys, values) in &packed[head * blocks..][..blocks] {
                 let n = keys.columns();
                 product(count, queries, keys.as_ref(), Start::Zero, &mut scores.as_mut_slice().into(), n);
@@ -79,8 +83,7 @@ pub(crate) fn attention(
                 product(count, p, values.as_ref(), Start::Keep, &mut sum.as_mut_slice().into(), width);
             }
             for (r, total) in totals.iter().enumerate() {
-                // SAFETY: each task has the channels of one head at its own queries.
-                let mut out = unsafe { out.from((first + r) * inner + head * width) };
+                let mut out = query(r);
                 let inverse = 1.0 / total;
                 for (y, s) in out.slice(0, width).iter_mut().zip(&sum[r * width..][..width]) {
                     *y = s * inverse;

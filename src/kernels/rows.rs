@@ -211,15 +211,27 @@ leveled! {
 }
 
 leveled! {
-    /// Softmax, in groups of `n`, of `scale x + bias`, in place; logits are in units of ln 2, rows `row` apart. No
-    /// infinities.
-    pub(crate) fn softmax<S>(x: &mut [f32], row: usize, n: usize, scale: &[f32], bias: &[f32]) {
+    /// Softmax, in groups of `n`, of `scale x + bias`: the first `keep` probabilities of every group to `y`; logits are in units
+    /// of ln 2, rows `row` apart, those of `y` `y_row`. `x` is scratch afterwards. No infinities.
+    pub(crate) fn softmax<S>(
+        x: &mut [f32],
+        row: usize,
+        n: usize,
+        scale: &[f32],
+        bias: &[f32],
+        y: &mut [f32],
+        y_row: usize,
+        keep: usize,
+    ) {
         assert!(bias.len().is_multiple_of(n) && x.len() + row >= scale.len() * row + bias.len(), "softmax");
+        let kept = bias.len() / n * keep;
+        assert!(keep <= n && y.len() + y_row >= scale.len() * y_row + kept, "softmax: target");
         for (r, scale) in scale.iter().enumerate() {
             for (group, bias) in bias.chunks_exact(n).enumerate() {
                 // SAFETY: in bounds by the assertion.
                 unsafe {
                     let x = x.as_mut_ptr().add(r * row + group * n);
+                    let y = y.as_mut_ptr().wrapping_add(r * y_row + group * keep);
                     let scale = S::splat(*scale);
                     let mut largest = S::splat(f32::MIN);
                     registers!(S, n, |i, lanes| {
@@ -237,8 +249,8 @@ leveled! {
                         total = S::add(total, e);
                     });
                     let inverse = S::splat(1.0 / S::sum(total));
-                    registers!(S, n, |i, lanes| {
-                        store::<S>(x.add(i), lanes, S::mul(load::<S>(x.add(i), lanes), inverse));
+                    registers!(S, keep, |i, lanes| {
+                        store::<S>(y.add(i), lanes, S::mul(load::<S>(x.add(i), lanes), inverse));
                     });
                 }
             }

@@ -119,6 +119,15 @@ pub(crate) trait Simd {
     unsafe fn sum(v: Self::V) -> f32;
     /// The largest lane.
     unsafe fn largest(v: Self::V) -> f32;
+    /// Brings a line near that will be read soon; any address will do.
+    #[inline(always)]
+    unsafe fn prefetch(p: *const f32) {
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T1>(p.cast());
+        }
+        let _ = p;
+    }
 }
 
 #[cfg(target_arch = "x86_64")]

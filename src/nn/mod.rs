@@ -58,7 +58,7 @@ struct Parts {
     config: Config,
     device: Device,
     mask_embedder: MaskEmbedder,
-    style_encoder: StyleEncoder,
+    style_encoder: Kept<StyleEncoder>,
     /// None where the network has none.
     noise_mapping: Option<Later<NoiseMapping>>,
     /// None where the network has none.
@@ -96,6 +96,33 @@ impl<T> Later<T> {
     }
 }
 
+/// A part whose weights are let go once they are laid out in another form, where they can be read again if they are wanted after all.
+struct Kept<T> {
+    part: Mutex<Option<T>>,
+    source: Option<VarBuilder<'static>>,
+}
+
+impl<T: Clone> Kept<T> {
+    fn held(&self) -> Option<T> {
+        self.part.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn get(&self, make: impl FnOnce(VarBuilder) -> Result<T>) -> Result<T> {
+        let mut part = self.part.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*part, &self.source) {
+            (Some(part), _) => Ok(part.clone()),
+            (None, Some(source)) => Ok(part.insert(make(source.clone())?).clone()),
+            (None, None) => candle_core::bail!("a part of the network without weights or a source of them"),
+        }
+    }
+
+    fn let_go(&self) {
+        if self.source.is_some() {
+            *self.part.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+}
+
 impl Network {
     /// Takes every weight by its checkpoint name from `vb`: a model file's, or a trainer's variables.
     pub fn new(config: &Config, vb: VarBuilder) -> crate::Result<Self> {
@@ -104,7 +131,7 @@ impl Network {
         let labeler = |sizes| Labeler::new(config, sizes, vb.pp("labeler")).map(Later::new);
         let mapping = config.mapping.map(mapping).transpose()?;
         let labeler = config.labeler.as_ref().map(labeler).transpose()?;
-        Self::with_parts(config, vb, mapping, labeler)
+        Self::with_parts(config, vb, None, mapping, labeler)
     }
 
     /// As [`new`](Self::new), but the weights of the noise mapping and of the labeler are taken when they are first used.
@@ -112,12 +139,13 @@ impl Network {
         config.validate()?;
         let mapping = config.mapping.map(|_| Later::from(vb.pp("noise_encoder")));
         let labeler = config.labeler.as_ref().map(|_| Later::from(vb.pp("labeler")));
-        Self::with_parts(config, vb, mapping, labeler)
+        Self::with_parts(config, vb.clone(), Some(vb.pp("style_encoder")), mapping, labeler)
     }
 
     fn with_parts(
         config: &Config,
         vb: VarBuilder,
+        style_source: Option<VarBuilder<'static>>,
         noise_mapping: Option<Later<NoiseMapping>>,
         labeler: Option<Later<Labeler>>,
     ) -> crate::Result<Self> {
@@ -125,7 +153,10 @@ impl Network {
             config: config.clone(),
             device: vb.device().clone(),
             mask_embedder: MaskEmbedder::new(config, vb.pp("encs").pp("encs").pp(0))?,
-            style_encoder: StyleEncoder::new(config, vb.pp("style_encoder"))?,
+            style_encoder: Kept {
+                part: Mutex::new(Some(StyleEncoder::new(config, vb.pp("style_encoder"))?)),
+                source: style_source,
+            },
             noise_mapping,
             labeler,
             generator: Generator::new(config, vb)?,
@@ -165,13 +196,17 @@ impl Network {
     /// The style of every class: picture `(b, h, w, 3)` in [-1, 1] and its one-hot labels `(b, h, w, n)` to `(b, n, s)`. A
     /// class that the labels lack gets the code of an empty region.
     pub fn encode_style(&self, rgb: &Tensor, onehot: &Tensor, progress: Progress) -> crate::Result<Tensor> {
-        let weight = &self.0.style_encoder.first.conv.weight;
+        // Weights that were let go have been laid out before.
+        let weight = self.0.style_encoder.held().map(|encoder| encoder.first.conv.weight);
         let fits = rgb.rank() == 4 && onehot.rank() == 4 && rgb.dims()[..3] == onehot.dims()[..3];
-        let plain = [rgb, onehot, weight].iter().all(|t| fused::applies(t) && !t.track_op());
+        let plain = [Some(rgb), Some(onehot), weight.as_ref()]
+            .into_iter()
+            .flatten()
+            .all(|t| fused::applies(t) && !t.track_op());
         if fits && plain {
             return self.encoder()?.forward(rgb, onehot, progress);
         }
-        if self.is_off_cpu(rgb, weight) && self.is_off_cpu(onehot, weight) {
+        if weight.is_some_and(|weight| self.is_off_cpu(rgb, &weight) && self.is_off_cpu(onehot, &weight)) {
             let exact = self.clone().with_precision(Precision::F32);
             return exact.encode_style_tensors(rgb, onehot, progress);
         }
@@ -200,7 +235,7 @@ impl Network {
         onehot: &Tensor,
         progress: Progress,
     ) -> crate::Result<Tensor> {
-        self.0.style_encoder.forward(rgb, onehot, progress)
+        self.style_encoder()?.forward(rgb, onehot, progress)
     }
 
     /// The mask embedding of one-hot labels: `(b, h, w, n) -> (b, k, base base)`. Linear in the labels, so that a mean of
@@ -215,8 +250,9 @@ impl Network {
     /// [`Error::Tensor`](crate::Error::Tensor) when a weight cannot be read.
     pub fn warm_up(&self, level: Level) -> crate::Result<()> {
         if self.can_prepare(&self.0.generator.out_conv.bias) {
-            self.decoder(level)?;
+            // The encoder first: making it lets memory go.
             self.encoder()?;
+            self.decoder(level)?;
         } else if self.is_off_cpu(&self.0.generator.out_conv.bias, &self.0.generator.out_conv.weight) {
             self.tensor_decoder()?;
             self.clone().with_precision(Precision::F32).tensor_encoder()?;
@@ -230,8 +266,15 @@ impl Network {
     }
 
     fn encoder(&self) -> crate::Result<&Arc<Encoder>> {
-        let make = || Encoder::new(Level::best(), &self.0.config, &self.0.style_encoder).map(Arc::new);
-        self.0.encoder.get_or_try_init(make)
+        self.0.encoder.get_or_try_init(|| {
+            let encoder = Encoder::new(Level::best(), &self.0.config, &self.style_encoder()?)?;
+            self.0.style_encoder.let_go();
+            Ok(Arc::new(encoder))
+        })
+    }
+
+    fn style_encoder(&self) -> Result<StyleEncoder> {
+        self.0.style_encoder.get(|vb| StyleEncoder::new(&self.0.config, vb))
     }
 
     fn decoder(&self, level: Level) -> crate::Result<Arc<Decoder>> {
@@ -259,7 +302,7 @@ impl Network {
         if let Some(encoder) = encoders.iter().find(|e| e.precision() == self.1.precision) {
             return Ok(encoder.clone());
         }
-        let encoder = tensors::Encoder::new(self.1.precision, &self.0.config, &self.0.style_encoder)?;
+        let encoder = tensors::Encoder::new(self.1.precision, &self.0.config, &self.style_encoder()?)?;
         encoders.push(Arc::new(encoder));
         Ok(encoders[encoders.len() - 1].clone())
     }

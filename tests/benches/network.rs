@@ -1,6 +1,7 @@
 //! Criterion benchmarks: `cargo bench`. A network of the shipped model's sizes, and the product under all of it.
 
-use ca2sis::kernels::linear;
+use ca2sis::kernels::simd::Level;
+use ca2sis::kernels::{bench, linear};
 use ca2sis::nn::Network;
 use ca2sis::nn::golden::Formula;
 use ca2sis::progress::Progress;
@@ -47,5 +48,42 @@ fn products(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, network, products);
+/// The parts of a decode and of a style at the published sizes; throughputs are multiply-adds times two as the part is defined,
+/// whatever its form saves of them.
+fn kernels(c: &mut Criterion) {
+    let level = Level::best();
+    let mut group = c.benchmark_group("kernels");
+    group.sample_size(20);
+    let mut run = |name: &str, operations: usize, mut f: Box<dyn FnMut()>| {
+        group.throughput(Throughput::Elements(operations as u64));
+        group.bench_function(name, |b| b.iter(&mut f));
+    };
+    for (rows, k, n) in [(112, 512, 4096), (112, 176, 4096), (112, 104, 1024)] {
+        let (operations, sizes) = (2 * rows * k * n, format!("{rows}x{k}x{n}"));
+        run(&format!("product {sizes}"), operations, Box::new(bench::product(level, rows, k, n)));
+        run(&format!("product by halves {sizes}"), operations, Box::new(bench::halved(level, rows, k, n)));
+    }
+    for doubled in [false, true] {
+        let (name, pixels) = if doubled { ("doubled conv", 16 * 512) } else { ("conv", 8 * 256) };
+        let operations = 2 * 9 * 32 * 32 * pixels;
+        run(
+            &format!("{name} 32 to 32"),
+            operations,
+            Box::new(bench::convolution(level, (8, 256), 32, 32, doubled)),
+        );
+    }
+    for (rows, width, inputs, outputs) in
+        [(16, 64, 32, 8), (16, 32, 64, 16), (16, 16, 128, 32), (4, 4, 256, 128)]
+    {
+        let operations = 2 * 9 * inputs * outputs * 4 * rows * width;
+        let f = bench::convolution_bilinear(level, (rows, width), inputs, outputs);
+        run(&format!("bilinear conv {inputs} to {outputs}"), operations, Box::new(f));
+    }
+    let operations = 4 * 1024 * 1024 * 512;
+    run("self-attention of 32x32", operations, Box::new(bench::attention(level, 1024, 8, 64)));
+    run("GEGLU of 112 rows", 112 * level.lanes(), Box::new(bench::geglu(level, 112)));
+    group.finish();
+}
+
+criterion_group!(benches, network, products, kernels);
 criterion_main!(benches);

@@ -52,7 +52,8 @@ impl Matrix {
     }
 
     pub fn transposed(&self) -> Matrix {
-        let data = (0..self.columns).flat_map(|c| self.data[c..].iter().step_by(self.columns).copied());
+        let column = |c: usize| self.data.get(c..).unwrap_or(&[]).iter().step_by(self.columns).copied();
+        let data = (0..self.columns).flat_map(column);
         Matrix::new(self.columns, self.rows, data.collect())
     }
 

@@ -57,8 +57,11 @@ impl Decoder {
         let (reshape, out) =
             (Matrix::of(&generator.reshape_conv.weight)?, Matrix::of(&generator.out_conv.weight)?);
         let pack = |w: &Matrix| Panels::pack(level.exact(), w.columns, w.rows, w.view().transposed());
+        let mut side = config.base_size;
         let stage = |(res, cross): &(_, _)| {
-            Ok((Residual::new(level, res)?, Transformer::new(level, cross, config.classes)?))
+            let res = Residual::new(level, res)?;
+            side = res.side(side);
+            Ok((res, Transformer::new(level, cross, config.classes, side * side)?))
         };
         Ok(Self {
             level,

@@ -249,8 +249,9 @@ impl Encoder {
             }
         }
         for i in (1..downs.len()).rev() {
-            for g in 0..n {
-                downs[i - 1][g] |= downs[i][g];
+            let (before, behind) = downs.split_at_mut(i);
+            for (b, needed) in before[i - 1].iter_mut().zip(&behind[0]) {
+                *b |= needed;
             }
         }
         Needs { present, downs, ups }

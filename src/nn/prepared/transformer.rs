@@ -9,6 +9,7 @@ use super::{added, room};
 use crate::kernels::matrix::{Panels, Rows, Start, product};
 use crate::kernels::rows::{self, After};
 use crate::kernels::simd::Level;
+use crate::kernels::strassen::Halved;
 use crate::kernels::{Shared, Target, View, pixels, share, share_map};
 use crate::nn::attention::SpatialTransformer;
 use crate::progress::Progress;
@@ -39,12 +40,36 @@ pub(super) struct Transformer {
     to_q: Option<(Panels, Vec<f32>)>,
     to_out: Option<(Panels, Vec<f32>)>,
     /// The GEGLU's Linear behind a norm without affine part, when not of low rank, and its bias, in panels' order.
-    ff1: Option<Panels>,
+    ff1: Option<Wide>,
     ff1_bias: Vec<f32>,
     /// proj_out times the second Linear, cut along the hidden channels.
     ff2: Vec<Panels>,
     proj_out: Panels,
     out_bias: Vec<f32>,
+    /// Of the map that it is for.
+    pixels: usize,
+}
+
+/// The GEGLU's Linear, the widest of the products.
+#[derive(Debug)]
+enum Wide {
+    Panels(Panels),
+    /// For tall tiles.
+    Halved(Halved),
+}
+
+impl Wide {
+    /// The transpose of `weight (2 hidden, k)`, in the order of `geglu_column`, for tiles of `rows` rows.
+    fn new(level: Level, weight: &Matrix, rows: usize) -> Self {
+        let (k, hidden) = (weight.columns, weight.rows / 2);
+        let (columns, source) = (geglu_columns(level, hidden), geglu_column(level, hidden));
+        let view = weight.view().transposed();
+        // By halves a product is half as deep: below that, adding its results up takes what it saves.
+        match level != Level::Bf16 && hidden.is_multiple_of(2 * level.lanes()) && k >= 48 && rows >= 48 {
+            true => Self::Halved(Halved::pack_columns(level, k, columns, view, source)),
+            false => Self::Panels(Panels::pack_columns(level, k, columns, view, source)),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -73,7 +98,7 @@ pub(super) struct LowRank {
     keys_bias: Vec<f32>,
     before: Triangle,
     behind: Triangle,
-    ff1: Panels,
+    ff1: Wide,
     /// In panels' order.
     ff1_constant: Vec<f32>,
     residual: Panels,
@@ -174,11 +199,13 @@ struct Scratch {
     g: Vec<f32>,
     h: Vec<f32>,
     lowered: Vec<f32>,
+    p: Vec<f32>,
     deviations: Vec<f32>,
 }
 
 impl Transformer {
-    pub fn new(level: Level, t: &SpatialTransformer, classes: usize) -> Result<Self> {
+    /// For maps of `pixels`.
+    pub fn new(level: Level, t: &SpatialTransformer, classes: usize, pixels: usize) -> Result<Self> {
         let a = Arranged::<Matrix>::new(t, classes)?;
         let (inner, channels, hidden) = (a.inner, a.channels, a.hidden);
         let attn1 = a.attn1.map(|s| SelfAttention {
@@ -189,11 +216,7 @@ impl Transformer {
             to_out: pack(level, &s.to_out),
             out_bias: s.out_bias,
         });
-        let ff1 = a.ff1.map(|ff1| {
-            let columns = geglu_columns(level, hidden);
-            let source = geglu_column(level, hidden);
-            Panels::pack_columns(level, inner, columns, ff1.view().transposed(), source)
-        });
+        let ff1 = a.ff1.map(|ff1| Wide::new(level, &ff1, tile(pixels)));
         let ff2 = (0..hidden)
             .step_by(CHUNK)
             .map(|first| {
@@ -220,6 +243,7 @@ impl Transformer {
             ff2,
             proj_out: pack(level, &a.proj_out),
             out_bias: a.out_bias,
+            pixels,
         })
     }
 
@@ -241,28 +265,48 @@ impl Transformer {
                 return Ok(Look::Unfolded { heads: (0..self.heads).map(head).collect() });
             }
         };
-        let columns = geglu_columns(level, self.hidden);
-        let source = geglu_column(level, self.hidden);
-        let ff1 = a.ff1.view().transposed();
+        let (behind, constant) = a.behind.split_last();
+        let (behind, constant) = self.less_last(&behind, constant);
+        let behind = Matrix::beside(&[&behind, &Matrix::new(self.inner, 1, constant)]);
+        let (ff1, ff1_constant) = self.less_last(&a.ff1, a.ff1_constant);
+        let (residual, residual_constant) = self.less_last(&a.residual, a.residual_constant);
         Ok(Look::LowRank(Box::new(LowRank {
             keys: pack(level, &a.keys),
             keys_constant: a.keys_constant,
             keys_bias: a.keys_bias,
             before: Triangle::new(level, &a.before),
-            behind: Triangle::new(level, &a.behind),
-            ff1: Panels::pack_columns(level, a.ff1.columns, columns, ff1, source),
-            ff1_constant: geglu_order(level, self.hidden, &a.ff1_constant),
-            residual: pack(level, &a.residual),
-            out_bias: added(&self.out_bias, &a.residual_constant),
+            behind: Triangle::new(level, &behind),
+            ff1: Wide::new(level, &ff1, tile(self.pixels)),
+            ff1_constant: geglu_order(level, self.hidden, &ff1_constant),
+            residual: pack(level, &residual),
+            out_bias: added(&self.out_bias, &residual_constant),
         })))
+    }
+
+    /// `m (.., channels + heads n)`, whose last columns multiply probabilities, and the column of the constant: as a head's
+    /// probabilities sum to one, its last class can be left out if the others' columns are less its and the constant is more.
+    fn less_last(&self, m: &Matrix, mut constant: Vec<f32>) -> (Matrix, Vec<f32>) {
+        let columns = m.columns - self.heads;
+        let mut data = Vec::with_capacity(m.rows * columns);
+        for (row, constant) in m.data.chunks_exact(m.columns).zip(&mut constant) {
+            let (channels, heads) = row.split_at(self.channels);
+            data.extend_from_slice(channels);
+            for head in heads.chunks_exact(self.classes) {
+                let (others, last) = head.split_at(self.classes - 1);
+                *constant += last[0];
+                data.extend(others.iter().map(|v| v - last[0]));
+            }
+        }
+        (Matrix::new(m.rows, columns, data), constant)
     }
 
     /// Multiply-adds times two that are done for a map of `pixels`.
     pub fn flops(&self, pixels: usize) -> f64 {
         let (c, i, keys) = (self.channels, self.inner, self.heads * self.classes);
         let behind = |width: usize| width * (2 * self.hidden + c) + self.hidden * c;
+        let rank = c + keys - self.heads;
         let cross = match self.form {
-            Form::LowRank => c * (c / 2 + keys) + (c + keys) * (c + keys) / 2 + behind(c + keys),
+            Form::LowRank => c * (c / 2 + keys) + rank * rank / 2 + behind(rank),
             Form::Folded => i * c + 2 * i * keys + behind(i),
             Form::Unfolded => i * c + 2 * i * (i + self.classes) + behind(i),
         };
@@ -296,7 +340,7 @@ impl Transformer {
                 Look::LowRank(look) => self.low_rank(level, look, input, &affine, scratch, &mut out),
                 _ => {
                     match &attended {
-                        Some((x1, o)) => self.behind_attention(x1, o, first, count, scratch),
+                        Some((x1, qkv)) => self.behind_attention(x1, qkv, first, count, scratch),
                         None => self.enter(level, input, &affine, scratch),
                     }
                     self.full_rank(level, look, input, scratch, &mut out);
@@ -323,7 +367,8 @@ impl Transformer {
         product(count, Rows::new(v, self.channels), self.proj_in.as_ref(), start, &mut x.into(), self.inner);
     }
 
-    /// Self-attention up to the product with W_o: the inner channels, with W_o's bias, and the heads' outputs.
+    /// Self-attention up to the product with W_o: the inner channels, with W_o's bias, and the heads' outputs, rows of three times
+    /// the inner width.
     fn attend(
         &self,
         level: Level,
@@ -370,18 +415,17 @@ impl Transformer {
                 }
             }
         })?;
-        let mut o = vec![0.0; pixels * inner];
-        pixels::attention(level, &qkv, self.heads, inner / self.heads, &mut o, progress.part(0.1, 0.7))?;
-        Ok((x1, o))
+        pixels::attention(level, &mut qkv, self.heads, inner / self.heads, progress.part(0.1, 0.7))?;
+        Ok((x1, qkv))
     }
 
     /// Adds the heads' outputs through W_o, in `scratch.x`.
-    fn behind_attention(&self, x1: &[f32], o: &[f32], first: usize, count: usize, scratch: &mut Scratch) {
+    fn behind_attention(&self, x1: &[f32], qkv: &[f32], first: usize, count: usize, scratch: &mut Scratch) {
         let inner = self.inner;
         let x = room(&mut scratch.x, count * inner);
         x.copy_from_slice(&x1[first * inner..][..count * inner]);
         let attention = self.attn1.as_ref().expect("called with self-attention alone");
-        let o = Rows::new(&o[first * inner..], inner);
+        let o = Rows::new(&qkv[first * 3 * inner..], 3 * inner);
         product(count, o, attention.to_out.as_ref(), Start::Keep, &mut x.into(), inner);
     }
 
@@ -399,8 +443,9 @@ impl Transformer {
             Look::Folded { keys: folded, bias, values } => {
                 let all = Rows::new(normed, inner);
                 product(count, all, folded.as_ref(), Start::Zero, &mut (&mut *logits).into(), keys);
-                rows::softmax(level, logits, keys, self.classes, ones, bias);
-                let p = Rows::new(logits, keys);
+                let p = room(&mut scratch.p, count * keys);
+                rows::softmax(level, logits, keys, self.classes, ones, bias, p, keys, self.classes);
+                let p = Rows::new(p, keys);
                 product(count, p, values.as_ref(), Start::Keep, &mut (&mut *x).into(), inner);
             }
             Look::Unfolded { heads } => {
@@ -413,10 +458,11 @@ impl Transformer {
                 let width = inner / self.heads;
                 let zeros = vec![0.0; self.classes];
                 for (h, (k, v)) in heads.iter().enumerate() {
-                    let (p, n) = (&mut logits[..count * self.classes], self.classes);
+                    let (logits, n) = (&mut logits[..count * self.classes], self.classes);
+                    let p = room(&mut scratch.p, count * n);
                     let q = Rows::new(&q[h * width..], inner);
-                    product(count, q, k.as_ref(), Start::Zero, &mut (&mut *p).into(), n);
-                    rows::softmax(level, p, n, n, ones, &zeros);
+                    product(count, q, k.as_ref(), Start::Zero, &mut (&mut *logits).into(), n);
+                    rows::softmax(level, logits, n, n, ones, &zeros, p, n, n);
                     let mut o = Target::from(&mut o[h * width..]);
                     product(count, Rows::new(p, n), v.as_ref(), Start::Zero, &mut o, inner);
                 }
@@ -461,8 +507,8 @@ impl Transformer {
         scratch: &mut Scratch,
         out: &mut Target,
     ) {
-        let (c, keys) = (self.channels, self.heads * self.classes);
-        let (count, rank) = (input.len() / c, c + keys);
+        let (c, n, keys) = (self.channels, self.classes, self.heads * self.classes);
+        let (count, rank) = (input.len() / c, c + keys - self.heads);
         let v = room(&mut scratch.v, input.len());
         rows::affine(level, input, scale, shift, After::Nothing, v);
         let u = room(&mut scratch.u, count * rank);
@@ -472,9 +518,10 @@ impl Transformer {
         let deviations = room(&mut scratch.deviations, count);
         look.before.inverse_deviation(level, v, c, self.inner, &mut scratch.normed, deviations);
         let v = Rows::new(v, c);
-        let mut logits = Target::from(&mut u[c..]);
-        product(count, v, look.keys.as_ref(), Start::Bias(&look.keys_constant), &mut logits, rank);
-        rows::softmax(level, &mut u[c..], rank, self.classes, deviations, &look.keys_bias);
+        let logits = room(&mut scratch.logits, count * keys);
+        let start = Start::Bias(&look.keys_constant);
+        product(count, v, look.keys.as_ref(), start, &mut (&mut *logits).into(), keys);
+        rows::softmax(level, logits, keys, n, deviations, &look.keys_bias, &mut u[c..], rank, n - 1);
         look.behind.inverse_deviation(level, u, rank, self.inner, &mut scratch.normed, deviations);
         self.begin(input, &look.out_bias, out);
         let u = Rows::new(u, rank);
@@ -511,7 +558,7 @@ impl Transformer {
         level: Level,
         count: usize,
         x: Rows,
-        ff1: &Panels,
+        ff1: &Wide,
         constant: Option<&[f32]>,
         scale: &[f32],
         g: &mut Vec<f32>,
@@ -520,18 +567,36 @@ impl Transformer {
         out: &mut Target,
     ) {
         let (lanes, width) = (level.lanes(), 2 * level.lanes());
-        let x = x.lowered(level, count, ff1.depth(), lowered);
-        let g = room(g, count * width);
+        let (ff1, ff1_halved, size) = match ff1 {
+            Wide::Panels(panels) => {
+                (Some((panels, x.lowered(level, count, panels.depth(), lowered))), None, count * width)
+            }
+            Wide::Halved(halved) => {
+                let left = halved.left(x.data, x.row, count, lowered);
+                (None, Some((halved, left)), halved.room(count))
+            }
+        };
+        let g = room(g, size);
         for (chunk, ff2) in self.ff2.iter().enumerate() {
             let first = chunk * CHUNK;
             let units = CHUNK.min(self.hidden - first);
             let h = room(h, count * units);
-            for unit in (0..units).step_by(lanes) {
-                let panel = (first + unit) / lanes;
-                let start = constant.map_or(Start::Zero, |c| Start::Bias(&c[panel * width..]));
-                product(count, x, ff1.panel(panel), start, &mut (&mut *g).into(), width);
-                let bias = &self.ff1_bias[panel * width..][..width];
+            let mut geglu = |panel: usize, g: &[f32]| {
+                let (bias, unit) = (&self.ff1_bias[panel * width..][..width], panel * lanes - first);
                 rows::geglu(level, g, &scale[..count], bias, &mut h[unit..], units, lanes.min(units - unit));
+            };
+            for panel in first / lanes..(first + units).div_ceil(lanes) {
+                if let Some((panels, x)) = ff1 {
+                    let start = constant.map_or(Start::Zero, |c| Start::Bias(&c[panel * width..]));
+                    product(count, x, panels.panel(panel), start, &mut (&mut *g).into(), width);
+                    geglu(panel, g);
+                }
+                if let Some((halved, left)) = ff1_halved.as_ref().filter(|_| panel.is_multiple_of(2)) {
+                    let start = constant.map_or(&[][..], |c| &c[panel * width..][..2 * width]);
+                    halved.product(left, panel / 2, start, g);
+                    geglu(panel, g);
+                    geglu(panel + 1, &g[size / 2..]);
+                }
             }
             product(count, Rows::new(h, units), ff2.as_ref(), Start::Keep, out, self.channels);
         }

@@ -50,6 +50,7 @@ LIBRARY = [
     N_("class {} has index {} at place {}: number the classes from 0 in order"),
     N_("class {} is named {}: a name is not empty and has no comma, equals sign or control character, and no space at either end"),
     N_("two classes are named {}: give each its own name"),
+    N_("network sizes: side {} is no multiple of what {} pixels have in one cell"),
     N_("network sizes: {}"),
     N_("resolution {} cannot be halved {} times (style_downs)"),
     N_("resolution {} cannot be halved {} times (labeler.widths)"),
