@@ -69,7 +69,7 @@ impl Precision {
         let has: Vec<_> = has.iter().map(Self::to_string).collect();
         let has = has.join(" and ");
         Err(Error::unsupported(format!(
-            "precision {self}: {name} computes in {has} alone: ask for that, or for a device that has {self}"
+            "precision {self}: {name} computes in {has} alone; leave the precision out, or choose a device that has {self}"
         )))
     }
 }
