@@ -386,9 +386,9 @@ typedef struct ca2_context_options {
     void *log_data;
     /**
      * CA2_PRECISION_*: what the factors of the network's large products are rounded to when it generates pictures. Less than f32
-     * is faster; pictures are then like f32's to 40 dB (PSNR) and better with the models that were tested. Sums, codes of
-     * styles, label maps and attention maps are in f32 always. One that the device does not have is refused; where the CPU
-     * stands in for a GPU that failed and does not have it, it is f32. The environment has no say in it.
+     * is faster where the network is large; pictures are then like f32's to 40 dB (PSNR) and better with the models that were
+     * tested. Sums, codes of styles, label maps and attention maps are in f32 always. One that the device does not have is
+     * refused; where the CPU stands in for a GPU that failed and does not have it, it is f32. The environment has no say in it.
      */
     uint32_t precision;
     /**

@@ -88,9 +88,9 @@ pub struct ca2_context_options {
     /// Handed to `log`.
     pub log_data: *mut c_void,
     /// CA2_PRECISION_*: what the factors of the network's large products are rounded to when it generates pictures. Less than f32
-    /// is faster; pictures are then like f32's to 40 dB (PSNR) and better with the models that were tested. Sums, codes of
-    /// styles, label maps and attention maps are in f32 always. One that the device does not have is refused; where the CPU
-    /// stands in for a GPU that failed and does not have it, it is f32. The environment has no say in it.
+    /// is faster where the network is large; pictures are then like f32's to 40 dB (PSNR) and better with the models that were
+    /// tested. Sums, codes of styles, label maps and attention maps are in f32 always. One that the device does not have is
+    /// refused; where the CPU stands in for a GPU that failed and does not have it, it is f32. The environment has no say in it.
     pub precision: u32,
     /// Must be 0.
     pub reserved: u32,
