@@ -49,7 +49,8 @@ pub struct Options {
     /// Bytes that one call may need beyond its arguments and the loaded models; none for no limit. Planned, not measured. On a
     /// GPU, of the machine's memory and of the device's each.
     pub memory_limit: Option<u64>,
-    /// What large products may be rounded to; see [`Precision`] for the devices that do so.
+    /// What the factors of large products are rounded to when pictures are generated; see [`Precision`] for the devices that do
+    /// so. Codes of styles, label maps and attention maps are in f32 always.
     pub precision: Precision,
     pub log: Option<Log>,
 }
@@ -57,7 +58,7 @@ pub struct Options {
 /// An open device with a worker that owns it. Cheap to clone; work asked of one context runs in order, whoever asks.
 ///
 /// Where the device was chosen by itself and is a GPU that fails in a call, that call returns [`Error::Device`] and those after
-/// it run on the CPU.
+/// it run on the CPU, in f32 if that does not have the precision.
 #[derive(Clone)]
 pub struct Context(Arc<Inner>);
 
@@ -98,7 +99,8 @@ impl Context {
     ///
     /// # Errors
     /// [`Error::Device`] when a device asked for by name is not there or this build cannot use it;
-    /// [`Error::InvalidArgument`] for more than 1024 threads.
+    /// [`Error::InvalidArgument`] for more than 1024 threads; [`Error::Unsupported`] for a precision that the device, also one
+    /// chosen by itself, does not have.
     pub fn new(options: Options) -> Result<Self> {
         Self::with(options, device::select)
     }
@@ -112,13 +114,16 @@ impl Context {
         let device::Selected { device, info, passed_over } = worker.run(None, |_| select(options.device))?;
         let device = OnWorker { object: Some(device), worker: worker.clone() };
         let Options { memory_limit, precision, log, .. } = options;
+        precision.check(&device)?;
         let chosen = options.device == Choice::Auto;
         let stand_in = OnceCell::new();
         let context =
             Self(Arc::new(Inner { device, worker, info, chosen, stand_in, memory_limit, precision, log }));
         let info = context.device_info();
         let threads = context.threads();
-        context.log(Level::Info, || format!("device {}: {}, {threads} threads", info.choice, info.name));
+        context.log(Level::Info, || {
+            format!("device {}: {}, {threads} threads, {precision}", info.choice, info.name)
+        });
         for passed in passed_over {
             let level = if passed.unexpected { Level::Warning } else { Level::Debug };
             context.log(level, || format!("device {} instead: {}", info.choice, passed.why));
@@ -181,12 +186,14 @@ impl Context {
 
     /// Leaves a GPU that was chosen by itself and failed.
     fn stand_in_after(&self, error: &Error) {
-        let Inner { info, chosen, stand_in, .. } = &*self.0;
+        let Inner { info, chosen, stand_in, precision, .. } = &*self.0;
         if *chosen && info.choice != Choice::Cpu && matches!(error, Error::Device(_)) {
             let cpu = device::Info::of(&Device::Cpu);
             if stand_in.set(cpu).is_ok() {
                 self.log(Level::Warning, || {
-                    format!("device {} failed: calls run on the CPU from now on", info.choice)
+                    let precision =
+                        if precision.check(&Device::Cpu).is_ok() { *precision } else { Precision::F32 };
+                    format!("device {} failed: calls run on the CPU from now on, in {precision}", info.choice)
                 });
             }
         }

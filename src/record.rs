@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::image::{Picture, RECORD_KEYWORD, Samples};
 use crate::model::Model;
+use crate::nn::Precision;
 use crate::{Error, Result};
 
 /// The form of records that this library writes and reads.
@@ -97,6 +98,9 @@ pub struct Record {
     pub device: String,
     /// What the device calls itself.
     pub device_name: String,
+    /// As `--precision` takes it; "f32" in a record that does not say.
+    #[serde(default = "f32_by_name")]
+    pub precision: String,
     /// By the option that named them: "content", "labels", "reference", ...
     pub inputs: BTreeMap<String, Input>,
     /// Every other option by its name, those not given with their defaults.
@@ -108,6 +112,10 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub notes: BTreeMap<String, Vec<String>>,
     pub output: Output,
+}
+
+fn f32_by_name() -> String {
+    Precision::F32.to_string()
 }
 
 impl Record {

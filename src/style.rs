@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::image::{LabelMap, RgbImage, View};
 use crate::kernels::simd::Level;
-use crate::nn::{Config, Network};
+use crate::nn::{Config, Network, Precision};
 use crate::progress::Progress;
 use crate::restyle::{Statistics, Window, network_bytes, sampling_bytes, statistics_bytes};
 use crate::{Error, Result};
@@ -114,7 +114,7 @@ impl Style {
         let rgb = window.rgb(picture, config.resolution);
         let onehot = small.to_tensor(config.classes, device)?;
         let mask_code = network.encode_mask(&onehot)?;
-        let of = fingerprint(&rgb, &small, device);
+        let of = fingerprint(&rgb, &small, device, network.precision());
         if let Some((kept, drawn)) = kept.and_then(|kept| Some((kept, kept.drawn.as_ref()?)))
             && drawn.of == of
         {
@@ -269,10 +269,11 @@ impl Style {
 
 /// Of all that the style of a content, and the picture in it, come from but for the model, to the bit: the network's pixels and
 /// labels, and which code works on which device, as another one rounds otherwise.
-fn fingerprint(rgb: &RgbImage, labels: &LabelMap, device: &Device) -> String {
+fn fingerprint(rgb: &RgbImage, labels: &LabelMap, device: &Device, precision: Precision) -> String {
     let mut hash = Sha256::new();
     hash.update(concat!(env!("CARGO_PKG_VERSION"), "\0"));
-    hash.update(format!("{:?} {:?} {} {}\0", device.location(), Level::best(), rgb.width, rgb.height));
+    let (location, level) = (device.location(), Level::best());
+    hash.update(format!("{location:?} {level:?} {precision} {} {}\0", rgb.width, rgb.height));
     hash.update(labels.indices());
     hash.update(rgb.pixels.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
     hash.finalize().iter().map(|b| format!("{b:02x}")).collect()

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use ca2sis::image::{LabelMap, Mask, Orientation, Picture, Resolution, Samples};
 use ca2sis::model::{self, Class, FORMAT, Metadata, TrainingData};
-use ca2sis::nn::{self, Config, LabelerSizes, Mapping, Stage, golden::Formula};
+use ca2sis::nn::{self, Config, LabelerSizes, Mapping, Precision, Stage, golden::Formula};
 use ca2sis::record::{Record, pixel_hash};
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
@@ -629,6 +629,73 @@ fn memory_is_limited_before_the_work_begins() {
     let attention = ["attention", "photo.png", "--labels", "photo_labels.png", "-o", "maps.out"];
     desk.run(&[&attention[..], &["--memory-limit", "1K"]].concat()).fails(4, &["1024"]);
     assert!(!desk.at("maps.out").exists());
+}
+
+/// Less than f32 is for the generator's pictures alone, is kept in the record, and is repeated from it.
+#[test]
+fn pictures_are_made_in_the_precision_that_is_asked_for_and_their_record_says_so() {
+    let desk = Desk::new();
+    let base = ["synthesize", "--device=cpu", "--labels=photo_labels.png", "--plain"];
+    let refused = |precision: &str, reasons: &[&str]| {
+        let more = ["--precision", precision, "-o", "x.png"];
+        desk.run(&[&base[..], &LOOK, &more].concat()).fails(2, reasons);
+        desk.restyle(&[&["--device=cpu"][..], &more].concat()).fails(2, reasons);
+        assert!(!desk.at("x.png").exists());
+    };
+    refused("half", &["precision \"half\": choose f32, tf32, bf16 or f16"]);
+    refused("f16", &["precision f16: ", "computes in f32"]);
+    refused("tf32", &["precision tf32: ", "computes in f32"]);
+    desk.restyle(&["--device=cpu", "-o", "exact.png"]).quietly();
+    assert_eq!(Record::read(desk.at("exact.png")).unwrap().precision, "f32");
+    // A record of before there was a choice is of f32.
+    let text = fs::read_to_string(desk.at("exact.png.json")).unwrap();
+    let older = text.replace("  \"precision\": \"f32\",\n", "");
+    assert_ne!(older, text);
+    fs::write(desk.at("older.json"), older).unwrap();
+    desk.run(&["restyle", "--from-record", "older.json", "-o", "again.png"]).quietly();
+    if Precision::Bf16.check(&Device::Cpu).is_err() {
+        refused("bf16", &["precision bf16: this CPU, without AVX-512 BF16, computes in f32 alone"]);
+        eprintln!("skipped: this CPU has no AVX-512 BF16");
+        return;
+    }
+
+    let make = |more: &[&str], out: &str| {
+        desk.run(&[&base[..], more, &["-o", out]].concat()).quietly();
+        bytes(&desk.read(out))
+    };
+    let bf16 = ["--precision", "bf16"];
+    let exact = make(&LOOK, "a.png");
+    let rounded = make(&[&LOOK[..], &bf16].concat(), "b.png");
+    assert_ne!(rounded, exact);
+    let squares = exact.iter().zip(&rounded).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2));
+    let psnr = -10.0 * (squares.sum::<f64>() / exact.len() as f64 / 255f64.powi(2)).log10();
+    assert!(psnr >= 40.0, "{psnr} dB, which is what bf16 is held to everywhere");
+    assert_eq!(Record::read(desk.at("b.png")).unwrap().precision, "bf16");
+
+    // The environment's word, and the option's over it.
+    let by_environment = |more: &[&str], out: &str| {
+        let args = [&base[..], &LOOK, more, &["-o", out]].concat();
+        assert!(desk.command(&args).env("CA2SIS_PRECISION", "bf16").status().unwrap().success());
+        bytes(&desk.read(out))
+    };
+    assert_eq!(by_environment(&[], "c.png"), rounded);
+    assert_eq!(by_environment(&["--precision", "f32"], "d.png"), exact);
+
+    // In the record's precision, unless another is named, which is then the reason.
+    desk.run(&["synthesize", "--from-record", "b.png", "-o", "e.png"]).quietly();
+    assert_eq!(bytes(&desk.read("e.png")), rounded);
+    desk.run(&["synthesize", "--from-record", "b.png", "--precision", "f32", "-o", "f.png"])
+        .fails(1, &["f.png: the pixels are not those of the record: it was made in bf16, this is in f32"]);
+    desk.restyle(&["--precision", "bf16", "-o", "g.png"]).quietly();
+    desk.run(&["restyle", "--from-record", "g.png", "-o", "h.png"]).quietly();
+    assert_eq!(Record::read(desk.at("h.png")).unwrap().precision, "bf16");
+    desk.restyle(&["--precision", "bf16", "--method", "statistics", "-o", "s.png"]).quietly();
+    assert_eq!(Record::read(desk.at("s.png")).unwrap().precision, "f32", "statistics do without the network");
+
+    // Codes of styles are f32's.
+    let extract = ["style", "extract", "--reference", "look.png", "--reference-labels", "look_labels.png"];
+    desk.run(&[&extract[..], &bf16, &["-o", "rounded.style"]].concat()).quietly();
+    assert_eq!(make(&["--style", "rounded.style"], "i.png"), exact);
 }
 
 /// Of the model the statistics method asks only for its classes: no device is opened for a network.

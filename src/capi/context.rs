@@ -43,8 +43,29 @@ impl ca2_context {
 
 impl Handle for ca2_context {}
 
+/// 24 bits of mantissa: none are lost. Every device.
+pub const CA2_PRECISION_F32: u32 = 0;
+/// 11 bits, f32's range: CUDA devices, in their tensor cores.
+pub const CA2_PRECISION_TF32: u32 = 1;
+/// 8 bits, f32's range: CPUs with AVX-512 BF16, CUDA and Metal devices.
+pub const CA2_PRECISION_BF16: u32 = 2;
+/// 11 bits, to 65504: CUDA and Metal devices.
+pub const CA2_PRECISION_F16: u32 = 3;
+
+fn precision(code: u32) -> Result<Precision> {
+    match code {
+        CA2_PRECISION_F32 => Ok(Precision::F32),
+        CA2_PRECISION_TF32 => Ok(Precision::Tf32),
+        CA2_PRECISION_BF16 => Ok(Precision::Bf16),
+        CA2_PRECISION_F16 => Ok(Precision::F16),
+        other => Err(Error::unsupported(format!(
+            "options: precision is {other}: this version knows CA2_PRECISION_* 0 to 3"
+        ))),
+    }
+}
+
 /// How a context is to be. All zero is the default: a device chosen by itself, all the machine's threads, no memory limit,
-/// no log.
+/// no log, f32.
 #[repr(C)]
 #[derive(Clone, Copy)]
 #[allow(non_camel_case_types)]
@@ -66,6 +87,13 @@ pub struct ca2_context_options {
     pub log: ca2_log_fn,
     /// Handed to `log`.
     pub log_data: *mut c_void,
+    /// CA2_PRECISION_*: what the factors of the network's large products are rounded to when it generates pictures. Less than f32
+    /// is faster where the network is large; pictures are then like f32's to 40 dB (PSNR) and better with the models that were
+    /// tested. Sums, codes of styles, label maps and attention maps are in f32 always. One that the device does not have is
+    /// refused; where the CPU stands in for a GPU that failed and does not have it, it is f32. The environment has no say in it.
+    pub precision: u32,
+    /// Must be 0.
+    pub reserved: u32,
 }
 
 // SAFETY: repr(C), begins with struct_size, and is numbers and pointers.
@@ -79,7 +107,8 @@ unsafe impl Sized1 for ca2_context_options {
 /// `options` may be NULL for the default. Any thread; takes up to a second with a GPU. `log` may be called until the context
 /// is gone, that is, until it and all models and styles made with it are released. `*out` is NULL on failure.
 /// Errors: CA2_DEVICE when the device is not there or this build cannot use it (CA2_DEVICE_AUTO never fails so),
-/// CA2_INVALID_ARGUMENT, CA2_UNSUPPORTED for an unknown device or log level. Since 0.1.
+/// CA2_INVALID_ARGUMENT, CA2_UNSUPPORTED for an unknown device, log level or precision, and for a precision that the device does
+/// not have, also one chosen by itself. Since 0.1.
 ///
 /// # Safety
 /// Pointers are NULL or what their types say; `log` and `log_data` may be used from several threads at once.
@@ -92,11 +121,14 @@ pub unsafe extern "C" fn ca2_context_create(
     guard(|| {
         // SAFETY: as this function's documentation asks.
         let (out, options) = unsafe { (out_handle(out, "out")?, read_options(options, "options")?) };
+        if options.reserved != 0 {
+            return Err(Error::unsupported(format!("options: reserved is {}, not 0", options.reserved)));
+        }
         let context = Context::new(Options {
             device: choice(options.device, options.device_number)?,
             threads: options.threads as usize,
             memory_limit: (options.memory_limit != 0).then_some(options.memory_limit),
-            precision: Precision::F32,
+            precision: precision(options.precision)?,
             // SAFETY: as this function's documentation asks.
             log: unsafe { log(&options)? },
         })?;

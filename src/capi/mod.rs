@@ -32,7 +32,7 @@ const _: () = {
     layout!(image::ca2_label_view_mut, 40, data 0, width 8, height 12, format 16, row_stride 24, pixel_stride 32);
     layout!(restyle::ca2_class_strength, 8, index 0, strength 4);
     layout!(device::ca2_device_info, 40, device 8, number 12, memory 16, name 24, unavailable 32);
-    layout!(context::ca2_context_options, 48, device 8, device_number 12, threads 16, log_level 20, memory_limit 24, log 32, log_data 40);
+    layout!(context::ca2_context_options, 56, device 8, device_number 12, threads 16, log_level 20, memory_limit 24, log 32, log_data 40, precision 48, reserved 52);
     layout!(model::ca2_model_info, 56, name 8, version 16, licence 24, class_count 32, noise_width 48, has_labeler 52);
     layout!(model::ca2_class_info, 32, name 8, groups 16, group_count 24, color 28);
     layout!(style::ca2_extract_options, 24, progress 8, progress_data 16);

@@ -170,7 +170,7 @@ impl Network {
 
     /// The same network, whose large products may be rounded to `precision` from now on: those of decodes, and those of style
     /// codes in [`encode_style_tensors`](Self::encode_style_tensors) alone, as styles are kept and compared. [`Precision`] says
-    /// which devices do so; the others keep f32.
+    /// which devices do so; the others keep f32, so [check](Precision::check) first where that is to be told.
     pub fn with_precision(self, precision: Precision) -> Self {
         Self(self.0, Options { precision, ..self.1 })
     }

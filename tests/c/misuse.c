@@ -215,10 +215,15 @@ static void sizes(void) {
     large.more = 1;
     EXPECT(CA2_UNSUPPORTED, ca2_context_create(&large.options, &c));
     CHECK(c == NULL);
-    for (size_t i = 0; i < sizeof(ca2_context_options); i++) {
+    for (size_t i = 0; i < offsetof(ca2_context_options, precision); i++) { /* less than it began with */
         large.options.struct_size = i;
         EXPECT(CA2_INVALID_ARGUMENT, ca2_context_create(&large.options, &c));
     }
+    large.options.struct_size = offsetof(ca2_context_options, precision); /* an older caller has no such field */
+    large.options.precision = 77;
+    large.options.reserved = 77;
+    EXPECT(CA2_OK, ca2_context_create(&large.options, &c));
+    ca2_context_release(c);
     large.options.struct_size = SIZE_MAX;
     EXPECT(CA2_INVALID_ARGUMENT, ca2_context_create(&large.options, &c));
 
@@ -276,6 +281,14 @@ static void codes(void) {
     options.threads = UINT32_MAX;
     EXPECT(CA2_INVALID_ARGUMENT, ca2_context_create(&options, &c));
     options.threads = 1;
+    options.precision = CA2_PRECISION_F16 + 1;
+    EXPECT(CA2_UNSUPPORTED, ca2_context_create(&options, &c));
+    SAYS("precision is 4: this version knows CA2_PRECISION_* 0 to 3");
+    options.precision = CA2_PRECISION_F32;
+    options.reserved = 1;
+    EXPECT(CA2_UNSUPPORTED, ca2_context_create(&options, &c));
+    SAYS("reserved is 1");
+    options.reserved = 0;
     options.device = CA2_DEVICE_CUDA;
     options.device_number = 4000;
     EXPECT(CA2_DEVICE, ca2_context_create(&options, &c));
@@ -1451,6 +1464,90 @@ static void statistics(void) {
     CHECK(w.stopped && w.calls_after == 0 && untouched());
 }
 
+/* What a context in f32 kept of the content is not used in bf16, `m`: the output has the same bits as without it. */
+static void content_in_both(const ca2_model *m) {
+    static uint8_t without[N * 3];
+    ca2_style *kept = NULL;
+    ca2_restyle_options options = CA2_RESTYLE_OPTIONS_INIT;
+    ca2_restyle_report report = CA2_RESTYLE_REPORT_INIT;
+    EXPECT(CA2_OK, ca2_restyle(m, &content, &map, style, &options, &output, NULL));
+    memcpy(without, out, sizeof out);
+    options.content_style = &kept;
+    EXPECT(CA2_OK, ca2_restyle(model, &content, &map, style, &options, &output, NULL));
+    reset();
+    EXPECT(CA2_OK, ca2_restyle(m, &content, &map, style, &options, &output, &report));
+    CHECK(report.content_style_used == 0 && memcmp(out, without, sizeof out) == 0);
+    EXPECT(CA2_OK, ca2_restyle(m, &content, &map, style, &options, &output, &report));
+    CHECK(report.content_style_used == 1 && memcmp(out, without, sizeof out) == 0);
+    ca2_style_release(kept);
+    reset();
+}
+
+/* Whether the CPU multiplies bfloat16, by the compiler's own word. */
+static int cpu_has_bf16(void) {
+#if defined(__x86_64__)
+    return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+#else
+    return 0;
+#endif
+}
+
+/* Pictures in bf16 are near those in f32 without being them; what a device does not have is refused by name. */
+static void precision(void) {
+    static float exact[N * 3], rounded[N * 3], repeated[N * 3];
+    float *const pictures[] = {exact, rounded};
+    const uint32_t codes[] = {CA2_PRECISION_F32, CA2_PRECISION_BF16};
+    ca2_context_options options = CA2_CONTEXT_OPTIONS_INIT;
+    options.device = CA2_DEVICE_CPU;
+    options.threads = 1;
+    ca2_context *c = NULL;
+    ca2_model *m = NULL;
+    for (int i = 0; i < 2; i++) {
+        options.precision = codes[i];
+        if (codes[i] == CA2_PRECISION_BF16 && !cpu_has_bf16()) {
+            EXPECT(CA2_UNSUPPORTED, ca2_context_create(&options, &c));
+            SAYS("precision bf16: this CPU, without AVX-512 BF16, computes in f32 alone");
+            CHECK(c == NULL);
+            fputs("skipped: this CPU has no AVX-512 BF16\n", stderr);
+            break;
+        }
+        EXPECT(CA2_OK, ca2_context_create(&options, &c));
+        EXPECT(CA2_OK, ca2_model_open(c, model_path, &m));
+        const ca2_image_view_mut to = {pictures[i], W, H, CA2_PIXEL_RGB_F32, CA2_TRANSFER_SRGB, 0, 0};
+        EXPECT(CA2_OK, ca2_synthesize(m, &map, style, NULL, &to));
+        if (i == 1) {
+            double squares = 0, most = 0;
+            for (int j = 0; j < N * 3; j++) {
+                const double off = fabs((double)rounded[j] - exact[j]);
+                squares += off * off;
+                if (off > most) most = off;
+            }
+            const double psnr = -10 * log10(squares / (N * 3)); /* of the peak 1; what is asked of bf16 anywhere */
+            if (!(psnr >= 40 && psnr < 100)) fprintf(stderr, "bf16: %f dB, at most %f\n", psnr, most);
+            CHECK(psnr >= 40 && psnr < 100 && most > 0);
+            /* Again the same bits. */
+            const ca2_image_view_mut again = {repeated, W, H, CA2_PIXEL_RGB_F32, CA2_TRANSFER_SRGB, 0, 0};
+            EXPECT(CA2_OK, ca2_synthesize(m, &map, style, NULL, &again));
+            CHECK(memcmp(rounded, repeated, sizeof rounded) == 0);
+            content_in_both(m);
+        }
+        ca2_model_release(m);
+        ca2_context_release(c);
+        m = NULL;
+        c = NULL;
+    }
+    const struct { uint32_t code; const char *says; } lacking[] = {
+        {CA2_PRECISION_TF32, "precision tf32"}, {CA2_PRECISION_F16, "precision f16"}};
+    for (int i = 0; i < 2; i++) {
+        options.precision = lacking[i].code;
+        EXPECT(CA2_UNSUPPORTED, ca2_context_create(&options, &c));
+        SAYS(lacking[i].says);
+        SAYS(cpu_has_bf16() ? "the CPU computes in f32 and bf16 alone" : "computes in f32 alone");
+        CHECK(c == NULL);
+    }
+}
+
 /* A limit is planned before anything runs: what the plan says is enough, a byte less is not. */
 static void memory(void) {
     uint64_t needed = 0, in_place = 0;
@@ -1605,6 +1702,7 @@ int main(int count, char **arguments) {
         confidence();
         statistics();
         content_style(strange);
+        precision();
         memory();
         no_other_threads(threads_before, 2);
     }

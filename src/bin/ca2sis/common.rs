@@ -8,7 +8,7 @@ use ca2sis::device::{self, Choice};
 use ca2sis::image::{LabelMap, Picture};
 use ca2sis::label;
 use ca2sis::model::{Class, Model};
-use ca2sis::nn::Network;
+use ca2sis::nn::{Network, Precision};
 use ca2sis::progress::Progress;
 use ca2sis::record::{self, DigitalSource, Input, ModelId, Output, Record};
 use ca2sis::restyle::Statistics;
@@ -89,6 +89,10 @@ pub struct ModelArgs {
     /// auto, cpu, cuda, cuda:N, metal or metal:N
     #[arg(long, value_name = "DEVICE", default_value_t, env = "CA2SIS_DEVICE", hide_env_values = true)]
     pub device: Choice,
+    /// What the network may round factors to when it generates pictures, for speed of large ones: f32, bf16 (with AVX-512 BF16, or a GPU), f16
+    /// (a GPU) or tf32 (CUDA). Styles, label maps and attention maps are taken in f32 [default: f32]
+    #[arg(long, value_name = "P", env = "CA2SIS_PRECISION", hide_env_values = true)]
+    pub precision: Option<Precision>,
 }
 
 impl ModelArgs {
@@ -101,8 +105,18 @@ impl ModelArgs {
 
     pub fn open(&self) -> Result<(Model, Network)> {
         let model = self.open_model()?;
-        let network = model.network(&open_device(self.device)?)?;
+        let network = self.network(&model, &open_device(self.device)?)?;
         Ok((model, network))
+    }
+
+    /// The network of `model` on `device`, in the precision that is asked for.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when the device does not have it.
+    pub fn network(&self, model: &Model, device: &Device) -> Result<Network> {
+        let precision = self.precision.unwrap_or_default();
+        precision.check(device)?;
+        Ok(model.network(device)?.with_precision(precision))
     }
 }
 
@@ -380,6 +394,7 @@ pub struct Made<'a> {
     pub source: DigitalSource,
     pub model: &'a Model,
     pub device: &'a Device,
+    pub precision: Precision,
     /// By the option that named them.
     pub files: Vec<(String, PathBuf)>,
     pub options: std::collections::BTreeMap<String, Vec<String>>,
@@ -417,6 +432,7 @@ pub fn write_result(
         model: ModelId::of(made.model),
         device: device.choice.to_string(),
         device_name: device.name,
+        precision: made.precision.to_string(),
         inputs,
         options: made.options,
         rights: made.rights,

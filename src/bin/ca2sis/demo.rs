@@ -68,6 +68,7 @@ pub fn run(args: Args) -> Result<bool> {
         source: DigitalSource::CompositeWithTrainedAlgorithmicMedia,
         model: &model,
         device: network.device(),
+        precision: network.precision(),
         files: inputs.map(|(option, name)| (option.to_owned(), out.join(name))).into(),
         options: [("strength".to_owned(), vec!["1".to_owned()])].into(),
         rights: Some("CC0: made for ca2sis".into()),

@@ -68,11 +68,15 @@ impl Repeat {
         Ok(Self { path: path.to_owned(), record, content, settings, hashes })
     }
 
-    /// Opens the record's model, on the record's device where `args` name none; gives the arguments that do so.
+    /// Opens the record's model, on the record's device and in its precision where `args` name none; gives the arguments that
+    /// do so.
     pub fn open_model(&self, args: &ModelArgs) -> Result<(Model, ModelArgs)> {
         let mut args = args.clone();
         if args.device == Choice::Auto {
             args.device = self.record.device.parse()?;
+        }
+        if args.precision.is_none() {
+            args.precision = Some(self.record.precision.parse()?);
         }
         let model = args.open_model()?;
         let (id, wanted) = (ModelId::of(&model), &self.record.model);
@@ -101,6 +105,9 @@ impl Repeat {
                 "it was made on {} ({}), this is {device} ({name})",
                 record.device, record.device_name
             ));
+        }
+        if record.precision != made.precision {
+            reasons.push(format!("it was made in {}, this is in {}", record.precision, made.precision));
         }
         if record.ca2sis != made.ca2sis {
             reasons.push(format!("it was made by ca2sis {}, this is {}", record.ca2sis, made.ca2sis));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ca2sis::device;
 use ca2sis::image::{LabelMap, Mask, Picture, View};
 use ca2sis::model::{Class, Model};
-use ca2sis::nn::Network;
+use ca2sis::nn::{Network, Precision};
 use ca2sis::progress::Progress;
 use ca2sis::record::{DigitalSource, Record};
 use ca2sis::restyle::{Job, Method, Options, restyle_picture};
@@ -183,7 +183,7 @@ impl Shared {
             true => Some(open_device(args.device)?),
             false => None,
         };
-        let network = device.as_ref().map(|device| model.network(device)).transpose()?;
+        let network = device.as_ref().map(|device| args.network(&model, device)).transpose()?;
         let device = device.unwrap_or(Device::Cpu);
         let (styles, hashes) = (Styles::default(), Hashes::default());
         Ok(Self { model, device, network, limit, styles, hashes })
@@ -211,16 +211,16 @@ impl Shared {
         let target_labels = job.target_labels.as_ref().map(read_labels).transpose()?;
         let mask = job.mask.as_ref().map(Mask::read).transpose()?.map(|m| m.upright_with(&content));
         let (style, statistics);
-        let (method, source) = match job.method {
+        let (method, source, precision) = match job.method {
             How::Network => {
                 let network = network.expect("built for such a job");
                 style = styles.get(&job.reference, model, network, *limit)?;
                 let method = Method::Network { network, style: &style };
-                (method, DigitalSource::CompositeWithTrainedAlgorithmicMedia)
+                (method, DigitalSource::CompositeWithTrainedAlgorithmicMedia, network.precision())
             }
             How::Statistics => {
                 statistics = job.reference.statistics(model, network)?;
-                (Method::Statistics(&statistics), DigitalSource::AlgorithmicallyEnhanced)
+                (Method::Statistics(&statistics), DigitalSource::AlgorithmicallyEnhanced, Precision::F32)
             }
         };
         let work = Job {
@@ -257,6 +257,7 @@ impl Shared {
             source,
             model,
             device,
+            precision,
             files,
             options,
             rights: job.rights.clone(),

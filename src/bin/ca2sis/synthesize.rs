@@ -128,6 +128,7 @@ fn make(
         source: DigitalSource::TrainedAlgorithmicMedia,
         model: &model,
         device: network.device(),
+        precision: network.precision(),
         files: settings.files::<JobArgs>(),
         options,
         rights: rights.clone(),

@@ -33,7 +33,7 @@
 
 /* First values of options and info structs: `ca2_restyle_options options = CA2_RESTYLE_OPTIONS_INIT;` */
 #define CA2_DEVICE_INFO_INIT {sizeof(ca2_device_info), 0, 0, 0, NULL, NULL}
-#define CA2_CONTEXT_OPTIONS_INIT {sizeof(ca2_context_options), 0, 0, 0, 0, 0, NULL, NULL}
+#define CA2_CONTEXT_OPTIONS_INIT {sizeof(ca2_context_options), 0, 0, 0, 0, 0, NULL, NULL, 0, 0}
 #define CA2_MODEL_INFO_INIT {sizeof(ca2_model_info), NULL, NULL, NULL, 0, 0, 0, 0, 0, 0}
 #define CA2_CLASS_INFO_INIT {sizeof(ca2_class_info), NULL, NULL, 0, {0, 0, 0, 0}}
 #define CA2_EXTRACT_OPTIONS_INIT {sizeof(ca2_extract_options), NULL, NULL}
@@ -103,6 +103,26 @@
  * An Apple GPU.
  */
 #define CA2_DEVICE_METAL 3
+
+/**
+ * 24 bits of mantissa: none are lost. Every device.
+ */
+#define CA2_PRECISION_F32 0
+
+/**
+ * 11 bits, f32's range: CUDA devices, in their tensor cores.
+ */
+#define CA2_PRECISION_TF32 1
+
+/**
+ * 8 bits, f32's range: CPUs with AVX-512 BF16, CUDA and Metal devices.
+ */
+#define CA2_PRECISION_BF16 2
+
+/**
+ * 11 bits, to 65504: CUDA and Metal devices.
+ */
+#define CA2_PRECISION_F16 3
 
 /**
  * 8-bit samples, 0 to 255. A sample type plus 1 for gray, 2 for gray and alpha, 3 for RGB, 4 for RGB and alpha is a pixel
@@ -328,7 +348,7 @@ typedef void (*ca2_log_fn)(void *data, uint32_t level, const char *message);
 
 /**
  * How a context is to be. All zero is the default: a device chosen by itself, all the machine's threads, no memory limit,
- * no log.
+ * no log, f32.
  */
 typedef struct ca2_context_options {
     /**
@@ -364,6 +384,17 @@ typedef struct ca2_context_options {
      * Handed to `log`.
      */
     void *log_data;
+    /**
+     * CA2_PRECISION_*: what the factors of the network's large products are rounded to when it generates pictures. Less than f32
+     * is faster where the network is large; pictures are then like f32's to 40 dB (PSNR) and better with the models that were
+     * tested. Sums, codes of styles, label maps and attention maps are in f32 always. One that the device does not have is
+     * refused; where the CPU stands in for a GPU that failed and does not have it, it is f32. The environment has no say in it.
+     */
+    uint32_t precision;
+    /**
+     * Must be 0.
+     */
+    uint32_t reserved;
 } ca2_context_options;
 
 /**
@@ -1010,7 +1041,8 @@ CA2_MUST_USE ca2_status ca2_device_get(size_t index, struct ca2_device_info *inf
  * `options` may be NULL for the default. Any thread; takes up to a second with a GPU. `log` may be called until the context
  * is gone, that is, until it and all models and styles made with it are released. `*out` is NULL on failure.
  * Errors: CA2_DEVICE when the device is not there or this build cannot use it (CA2_DEVICE_AUTO never fails so),
- * CA2_INVALID_ARGUMENT, CA2_UNSUPPORTED for an unknown device or log level. Since 0.1.
+ * CA2_INVALID_ARGUMENT, CA2_UNSUPPORTED for an unknown device, log level or precision, and for a precision that the device does
+ * not have, also one chosen by itself. Since 0.1.
  *
  * # Safety
  * Pointers are NULL or what their types say; `log` and `log_data` may be used from several threads at once.

@@ -42,6 +42,7 @@ int main(int count, char **arguments) {
     ca2_context_options context_options = CA2_CONTEXT_OPTIONS_INIT;
     context_options.device = CA2_DEVICE_CPU;
     context_options.threads = 1;
+    context_options.precision = CA2_PRECISION_F32;
     context_options.log = hear;
     context_options.log_data = &heard;
     ca2_context *context = NULL;

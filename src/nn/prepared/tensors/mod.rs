@@ -29,13 +29,14 @@ use self::conv::{Indices, Residual};
 use self::transformer::{Look, Transformer};
 use super::Timing;
 use super::arrange::Algebra as _;
+use crate::kernels::simd::Level;
 use crate::nn::Config;
 use crate::nn::generator::Generator;
 use crate::progress::Progress;
 use crate::{Error, Result};
 
-/// What the factors of the network's large products are rounded to. A device that cannot do so keeps f32, which is always
-/// at least as precise.
+/// What the factors of the network's large products are rounded to. A device that [cannot do so](Self::check) keeps f32, which is
+/// always at least as precise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// 24 bits of mantissa: none are lost.
@@ -48,6 +49,29 @@ pub enum Precision {
     Bf16,
     /// 11 bits, to 65504: on GPUs.
     F16,
+}
+
+impl Precision {
+    /// Whether `device` rounds so, rather than keep f32.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where it does not, with what it has instead.
+    pub fn check(self, device: &Device) -> Result<()> {
+        let (name, has): (_, &[Self]) = match device {
+            Device::Cpu if Level::bf16().is_some() => ("the CPU", &[Self::F32, Self::Bf16]),
+            Device::Cpu => ("this CPU, without AVX-512 BF16,", &[Self::F32]),
+            Device::Cuda(_) => ("a CUDA device", &[Self::F32, Self::Tf32, Self::Bf16, Self::F16]),
+            Device::Metal(_) => ("a Metal device", &[Self::F32, Self::Bf16, Self::F16]),
+        };
+        if has.contains(&self) {
+            return Ok(());
+        }
+        let has: Vec<_> = has.iter().map(Self::to_string).collect();
+        let has = has.join(" and ");
+        Err(Error::unsupported(format!(
+            "precision {self}: {name} computes in {has} alone; leave the precision out, or choose a device that has {self}"
+        )))
+    }
 }
 
 impl FromStr for Precision {
