@@ -89,8 +89,8 @@ pub struct ModelArgs {
     /// auto, cpu, cuda, cuda:N, metal or metal:N
     #[arg(long, value_name = "DEVICE", default_value_t, env = "CA2SIS_DEVICE", hide_env_values = true)]
     pub device: Choice,
-    /// What the network may round factors to when it generates pictures, for speed of large ones: f32, bf16 (with AVX-512 BF16, or a GPU), f16
-    /// (a GPU) or tf32 (CUDA). Styles, label maps and attention maps are taken in f32 [default: f32]
+    /// What the network may round factors to when it generates pictures, for speed: f32, bf16 (with AVX-512 BF16, or a GPU), f16
+    /// (a GPU) or tf32 (CUDA). Codes of styles, label maps and attention maps are taken in f32 [default: f32]
     #[arg(long, value_name = "P", env = "CA2SIS_PRECISION", hide_env_values = true)]
     pub precision: Option<Precision>,
 }
