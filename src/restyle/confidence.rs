@@ -36,12 +36,12 @@ pub struct Confidence {
 }
 
 impl Confidence {
-    /// An overall figure below this is worth a warning. Chosen on training pairs: with another kind of pictures as reference all
-    /// results but a few are below it, of ordinary ones about one in eight.
+    /// An overall figure below this is worth a warning. Chosen on training pairs: with another kind of pictures as reference all but
+    /// a few results are below it, of ordinary ones one in thirteen.
     pub const DOUBTFUL: f32 = 0.42;
 
-    /// A class's figure below this is worth a warning, where the whole is not below its own. Chosen on training pairs: seven in ten
-    /// of the classes named are among the third with the greatest errors, and one ordinary result in five to nine names any.
+    /// A class's figure below this is worth a warning, where the whole is not below its own. Chosen on training pairs: two in three
+    /// of the classes named are among the third with the greatest errors, and one ordinary result in nine names any.
     pub const DOUBTFUL_CLASS: f32 = 0.22;
 
     /// Classes that cover less of the window than this are not worth one.
