@@ -123,7 +123,8 @@ impl Work<'_, '_> {
                 }
             };
             let target_labels = material.target.as_ref();
-            let job_of = Job { content, labels, target_labels, mask, method, classes: &classes, options };
+            let job_of =
+                Job { target_labels, mask, classes: &classes, options, ..Job::new(content, labels, method) };
             job(&job_of, progress)
         })?)
     }
