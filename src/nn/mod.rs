@@ -199,10 +199,8 @@ impl Network {
         // Weights that were let go have been laid out before.
         let weight = self.0.style_encoder.held().map(|encoder| encoder.first.conv.weight);
         let fits = rgb.rank() == 4 && onehot.rank() == 4 && rgb.dims()[..3] == onehot.dims()[..3];
-        let plain = [Some(rgb), Some(onehot), weight.as_ref()]
-            .into_iter()
-            .flatten()
-            .all(|t| fused::applies(t) && !t.track_op());
+        let applies = |t: &Tensor| fused::applies(t) && !t.track_op();
+        let plain = applies(rgb) && applies(onehot) && weight.as_ref().is_none_or(applies);
         if fits && plain {
             return self.encoder()?.forward(rgb, onehot, progress);
         }
