@@ -11,27 +11,6 @@ use ca2sis::progress::Progress;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 
-struct As(Formula, DType);
-
-impl candle_nn::var_builder::SimpleBackend for As {
-    fn get(
-        &self,
-        shape: candle_core::Shape,
-        name: &str,
-        _: candle_nn::Init,
-        _: DType,
-        device: &Device,
-    ) -> candle_core::Result<Tensor> {
-        Tensor::from_vec(self.0.values(name, shape.dims()), shape, device)?.to_dtype(self.1)
-    }
-    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
-        candle_core::bail!("{name} was asked for without a shape")
-    }
-    fn contains_tensor(&self, _: &str) -> bool {
-        true
-    }
-}
-
 fn stage(channels: [usize; 2], up: bool, heads: [usize; 2], ff_factor: usize, self_attention: bool) -> Stage {
     let ([channels_in, channels_out], [heads, head_width]) = (channels, heads);
     Stage { channels_in, channels_out, up, heads, head_width, ff_factor, self_attention }
@@ -65,7 +44,7 @@ fn config(classes: usize, stages: Vec<Stage>) -> Config {
 }
 
 fn network_of(config: &Config, dtype: DType) -> Network {
-    let source = As(Formula { seed: 11 }, dtype);
+    let source = Formula { seed: 11 };
     Network::new(config, VarBuilder::from_backend(Box::new(source), dtype, Device::Cpu)).unwrap()
 }
 

@@ -266,7 +266,10 @@ impl Network {
     fn encoder(&self) -> crate::Result<&Arc<Encoder>> {
         self.0.encoder.get_or_try_init(|| {
             let encoder = Encoder::new(Level::best(), &self.0.config, &self.style_encoder()?)?;
-            self.0.style_encoder.let_go();
+            // The forms made for GPUs read them still.
+            if self.0.device.is_cpu() {
+                self.0.style_encoder.let_go();
+            }
             Ok(Arc::new(encoder))
         })
     }
