@@ -245,6 +245,35 @@ pub fn memory_free(device: &Device) -> Result<Option<u64>> {
     }
 }
 
+/// What a GPU may keep of the memory that it no longer uses. CUDA gives all of it back at each pause unless told otherwise, and asking
+/// for it anew takes longer than a decode.
+#[cfg(feature = "cuda")]
+const KEPT_BYTES: u64 = 256 << 20;
+
+/// Lets a GPU keep up to `bytes` of the memory that this process no longer uses, rather than give it back at each pause. Without
+/// effect on devices that have no say in it.
+pub(crate) fn keep_memory(device: &Device, bytes: u64) {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(cuda) => {
+            use candle_core::cuda_backend::cudarc::driver::{result, sys};
+            let ordinal = cuda.cuda_stream().context().ordinal();
+            let mut bytes = bytes;
+            // SAFETY: the device is open, so its pool is there; the attribute is a 64-bit number. Where a driver refuses, memory is
+            // given back as before.
+            unsafe {
+                let pool = result::device::get(ordinal as i32).and_then(|d| result::device::get_default_mem_pool(d));
+                let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+                let value = std::ptr::from_mut(&mut bytes).cast();
+                let _ = pool.and_then(|pool| result::mem_pool::set_attribute(pool, attribute, value));
+            }
+        }
+        _ => {
+            let _ = bytes;
+        }
+    }
+}
+
 thread_local! {
     static OPENING: Cell<bool> = const { Cell::new(false) };
 }
@@ -409,7 +438,9 @@ mod gpu {
         // Without these candle does not fail but panics. Elsewhere that panic alone tells.
         #[cfg(unix)]
         libraries::load_all(&libraries::folders(), &libraries::load)?;
-        guarded("CUDA", number, || Device::new_cuda(number))
+        let device = guarded("CUDA", number, || Device::new_cuda(number))?;
+        super::keep_memory(&device, super::KEPT_BYTES);
+        Ok(device)
     }
 
     #[cfg(not(feature = "cuda"))]

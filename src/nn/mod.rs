@@ -8,6 +8,8 @@
 
 mod attention;
 pub mod config;
+#[cfg(any(feature = "cuda", test))]
+mod cuda;
 mod fused;
 mod generator;
 pub mod golden;
@@ -30,6 +32,7 @@ pub use generator::Decoded;
 #[cfg(all(test, feature = "embed-model"))]
 pub(crate) use prepared::tensors::FAULT;
 pub use prepared::tensors::Precision;
+pub(crate) use prepared::tensors::Tf32;
 pub use prepared::{Prepared, Timing};
 
 use generator::Generator;

@@ -1,12 +1,25 @@
 //! The operations the network and the discriminator are composed of, channels last, all with gradients.
 //!
-//! On the CPU in f32 each goes to a fused kernel of [`crate::kernels`]; anywhere else, and in f64 where the
-//! gradients are checked, to the plain form in [`plain`], made of candle's own operations. Both take the
+//! On the CPU in f32 each goes to a fused kernel of [`crate::kernels`], on CUDA in f32 to one of `cuda`; anywhere else, and in f64
+//! where the gradients are checked, to the plain form in [`plain`], made of candle's own operations. All take the
 //! checkpoint's weight layouts.
 
 use candle_core::{Result, Tensor};
 
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::fused;
+
+/// A call of the form for where `x` is.
+macro_rules! at {
+    ($x:expr, $operation:ident($($argument:expr),*)) => {{
+        #[cfg(feature = "cuda")]
+        if cuda::applies($x) {
+            return cuda::$operation($($argument),*);
+        }
+        if fused::applies($x) { fused::$operation($($argument),*) } else { plain::$operation($($argument),*) }
+    }};
+}
 
 /// What follows a convolution's norm.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,7 +33,7 @@ pub enum Activation {
 
 /// `x (.., i) -> (.., o)` with `weight (o, i)` and `bias (o)`.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    if fused::applies(x) { fused::linear(x, weight, bias) } else { plain::linear(x, weight, bias) }
+    at!(x, linear(x, weight, bias))
 }
 
 /// `x (m, h, w, i) -> (m, h', w', o)` with `weight (o, i, k, k)` and `bias (o)`, zero padding on all sides.
@@ -44,11 +57,7 @@ pub fn grouped_conv2d(
     stride: usize,
     padding: usize,
 ) -> Result<Tensor> {
-    if fused::applies(x) {
-        fused::grouped_conv2d(x, weight, bias, stride, padding)
-    } else {
-        plain::grouped_conv2d(x, weight, bias, stride, padding)
-    }
+    at!(x, grouped_conv2d(x, weight, bias, stride, padding))
 }
 
 /// Group norm over `x (n, m, h, w, c)`: every (n, m) picture has `groups` groups of channels, normalised to mean 0
@@ -61,44 +70,36 @@ pub fn group_norm(
     eps: f64,
     activation: Activation,
 ) -> Result<Tensor> {
-    if fused::applies(x) {
-        fused::group_norm(x, groups, affine, eps, activation)
-    } else {
-        plain::group_norm(x, groups, affine, eps, activation)
-    }
+    at!(x, group_norm(x, groups, affine, eps, activation))
 }
 
 /// Layer norm over the last dimension.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
-    if fused::applies(x) {
-        fused::layer_norm(x, weight, bias, eps)
-    } else {
-        plain::layer_norm(x, weight, bias, eps)
-    }
+    at!(x, layer_norm(x, weight, bias, eps))
 }
 
 pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
-    if fused::applies(x) { fused::activate(x, activation) } else { plain::activate(x, activation) }
+    at!(x, activate(x, activation))
 }
 
 /// `(.., 2 h) -> (.., h)`: the first half times the exact (erf) GELU of the second.
 pub fn geglu(x: &Tensor) -> Result<Tensor> {
-    if fused::applies(x) { fused::geglu(x) } else { plain::geglu(x) }
+    at!(x, geglu(x))
 }
 
 /// Scaled dot-product attention: `q (b, l, heads d)`, `k, v (b, s, heads d) -> (b, l, heads d)`, scale `d^-1/2`.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
-    if fused::applies(q) { fused::attention(q, k, v, heads) } else { plain::attention(q, k, v, heads) }
+    at!(q, attention(q, k, v, heads))
 }
 
 /// Each pixel doubled: `(m, h, w, c) -> (m, 2 h, 2 w, c)`.
 pub fn upsample_nearest2(x: &Tensor) -> Result<Tensor> {
-    if fused::applies(x) { fused::upsample_nearest2(x) } else { plain::upsample_nearest2(x) }
+    at!(x, upsample_nearest2(x))
 }
 
 /// Bilinear doubling with half-pixel centres, edges clamped: `(m, h, w, c) -> (m, 2 h, 2 w, c)`.
 pub fn upsample_bilinear2(x: &Tensor) -> Result<Tensor> {
-    if fused::applies(x) { fused::upsample_bilinear2(x) } else { plain::upsample_bilinear2(x) }
+    at!(x, upsample_bilinear2(x))
 }
 
 /// The operations out of candle's own, for every device and type.

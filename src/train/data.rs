@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -44,12 +45,80 @@ pub struct Variation {
     pub channel_shuffle: f64,
 }
 
-/// One training batch, on the device. Pictures are `(b, side, side, 3)` in [-1, 1], labels one-hot `(b, side, side, n)`.
+/// One training batch. Pictures are `(b, side, side, 3)` in [-1, 1], labels one-hot `(b, side, side, n)`.
 pub struct Batch {
     pub style_rgb: Tensor,
     pub style_labels: Tensor,
     pub target_rgb: Tensor,
     pub target_labels: Tensor,
+}
+
+/// One training batch of a labeler: pictures and labels as in [`Batch`].
+pub struct LabelerBatch {
+    pub rgb: Tensor,
+    pub onehot: Tensor,
+}
+
+/// As drawn, on the CPU: labels are still indices `(b, side, side, 1)`, a fortieth of what goes to the device.
+pub struct Drawn<B> {
+    batch: B,
+    classes: usize,
+}
+
+impl Drawn<Batch> {
+    pub fn to_device(&self, device: &Device) -> Result<Batch> {
+        let Batch { style_rgb, style_labels, target_rgb, target_labels } = &self.batch;
+        Ok(Batch {
+            style_rgb: style_rgb.to_device(device)?,
+            style_labels: one_hot(style_labels, self.classes, device)?,
+            target_rgb: target_rgb.to_device(device)?,
+            target_labels: one_hot(target_labels, self.classes, device)?,
+        })
+    }
+}
+
+impl Drawn<LabelerBatch> {
+    pub fn to_device(&self, device: &Device) -> Result<LabelerBatch> {
+        let LabelerBatch { rgb, onehot } = &self.batch;
+        Ok(LabelerBatch { rgb: rgb.to_device(device)?, onehot: one_hot(onehot, self.classes, device)? })
+    }
+}
+
+fn one_hot(labels: &Tensor, classes: usize, device: &Device) -> Result<Tensor> {
+    let each = Tensor::from_iter(0..classes as u8, device)?;
+    Ok(labels.to_device(device)?.broadcast_eq(&each)?.to_dtype(DType::F32)?)
+}
+
+/// Batches one step ahead: the next is drawn while the device works on this one. On the CPU they are drawn when they are wanted,
+/// as all threads are at work already.
+pub(super) struct Ahead<B> {
+    next: Option<(usize, JoinHandle<Result<Drawn<B>>>)>,
+    draws: bool,
+}
+
+impl<B: Send + 'static> Ahead<B> {
+    pub fn new(device: &Device) -> Self {
+        Self { next: None, draws: !device.is_cpu() }
+    }
+
+    /// The batch that `make` gives for `step`.
+    pub fn take(
+        &mut self,
+        step: usize,
+        make: impl Fn(usize) -> Result<Drawn<B>> + Clone + Send + 'static,
+    ) -> Result<Drawn<B>> {
+        let batch = match self.next.take() {
+            Some((of, drawn)) if of == step => {
+                drawn.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            }
+            _ => make(step),
+        }?;
+        if self.draws {
+            let make = make.clone();
+            self.next = Some((step + 1, std::thread::spawn(move || make(step + 1))));
+        }
+        Ok(batch)
+    }
 }
 
 /// All training data, and the pictures held out from it.
@@ -199,25 +268,30 @@ impl Dataset {
         step: usize,
         size: usize,
         variation: &Variation,
-        device: &Device,
-    ) -> Result<Batch> {
+    ) -> Result<Drawn<Batch>> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(step as u64 + 1);
         let plans: Vec<Plan> = (0..size).map(|_| self.plan(&mut rng, variation)).collect();
-        let n = self.classes.len();
         let cut: Vec<_> = plans
             .par_iter()
             .map(|plan| {
                 let cut = |example: usize, window: &Window| {
                     let (mut rgb, labels) = self.examples[example].cut(window, self.side);
                     plan.colour.apply(&mut rgb);
-                    (rgb, one_hot(&labels, n))
+                    (rgb, labels)
                 };
                 (cut(plan.task.style, &plan.style), cut(plan.task.target, &plan.target))
             })
             .collect();
         let (style, target): (Vec<_>, Vec<_>) = cut.into_iter().unzip();
-        batch_of(style, target, self.side, n, device)
+        self.drawn(style, target)
+    }
+
+    fn drawn(&self, style: Vec<Planes>, target: Vec<Planes>) -> Result<Drawn<Batch>> {
+        let (style_rgb, style_labels) = tensors_of(style, self.side)?;
+        let (target_rgb, target_labels) = tensors_of(target, self.side)?;
+        let batch = Batch { style_rgb, style_labels, target_rgb, target_labels };
+        Ok(Drawn { batch, classes: self.classes.len() })
     }
 
     /// The labeler's batch of one step: pictures `(b, side, side, 3)` in [-1, 1] and labels one-hot, drawn from pictures and
@@ -229,8 +303,7 @@ impl Dataset {
         size: usize,
         side: usize,
         variation: &Variation,
-        device: &Device,
-    ) -> Result<(Tensor, Tensor)> {
+    ) -> Result<Drawn<LabelerBatch>> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(step as u64 + 1);
         let plans: Vec<_> = (0..size)
@@ -241,16 +314,16 @@ impl Dataset {
                 (task.target, Window::wide(&mut rng), Light::random(&mut rng, variation.channel_shuffle))
             })
             .collect();
-        let n = self.classes.len();
         let cut = plans
             .par_iter()
             .map(|(example, window, light)| {
                 let (mut rgb, labels) = self.examples[*example].cut(window, side);
                 light.apply(&mut rgb);
-                (rgb, one_hot(&labels, n))
+                (rgb, labels)
             })
             .collect();
-        tensors_of(cut, size, side, n, device)
+        let (rgb, onehot) = tensors_of(cut, side)?;
+        Ok(Drawn { batch: LabelerBatch { rgb, onehot }, classes: self.classes.len() })
     }
 
     /// What share of all pixels trained on each class has.
@@ -282,16 +355,15 @@ impl Dataset {
     /// Held-out reconstructions (`pairs` false) or pairs, `range` of them, unvaried.
     pub fn held(&self, pairs: bool, range: std::ops::Range<usize>, device: &Device) -> Result<Batch> {
         let tasks = if pairs { &self.held_pairs } else { &self.held_own };
-        let n = self.classes.len();
         let whole = |example: usize| {
             let example = &self.held_examples[example];
-            (example.rgb.iter().map(|&v| f32::from(v) / 127.5 - 1.0).collect(), one_hot(&example.labels, n))
+            (example.rgb.iter().map(|&v| f32::from(v) / 127.5 - 1.0).collect(), example.labels.clone())
         };
         let (style, target) = tasks[range]
             .iter()
             .map(|task| (whole(task.style), whole(task.target)))
             .unzip::<_, _, Vec<_>, Vec<_>>();
-        batch_of(style, target, self.side, n, device)
+        self.drawn(style, target)?.to_device(device)
     }
 
     /// The label map of a held-out task's target, `side * side`.
@@ -301,42 +373,17 @@ impl Dataset {
     }
 }
 
-type Planes = (Vec<f32>, Vec<f32>);
+/// A picture's samples and its labels.
+type Planes = (Vec<f32>, Vec<u8>);
 
-fn batch_of(
-    style: Vec<Planes>,
-    target: Vec<Planes>,
-    side: usize,
-    n: usize,
-    device: &Device,
-) -> Result<Batch> {
-    let size = style.len();
-    let (style_rgb, style_labels) = tensors_of(style, size, side, n, device)?;
-    let (target_rgb, target_labels) = tensors_of(target, size, side, n, device)?;
-    Ok(Batch { style_rgb, style_labels, target_rgb, target_labels })
-}
-
-/// Pictures and their one-hot labels as tensors.
-fn tensors_of(
-    planes: Vec<Planes>,
-    size: usize,
-    side: usize,
-    n: usize,
-    device: &Device,
-) -> Result<(Tensor, Tensor)> {
+/// Pictures `(b, side, side, 3)` and their labels `(b, side, side, 1)`.
+fn tensors_of(planes: Vec<Planes>, side: usize) -> Result<(Tensor, Tensor)> {
+    let size = planes.len();
     let (rgb, labels): (Vec<_>, Vec<_>) = planes.into_iter().unzip();
     Ok((
-        Tensor::from_vec(rgb.concat(), (size, side, side, 3), device)?,
-        Tensor::from_vec(labels.concat(), (size, side, side, n), device)?,
+        Tensor::from_vec(rgb.concat(), (size, side, side, 3), &Device::Cpu)?,
+        Tensor::from_vec(labels.concat(), (size, side, side, 1), &Device::Cpu)?,
     ))
-}
-
-fn one_hot(labels: &[u8], classes: usize) -> Vec<f32> {
-    let mut planes = vec![0.0; labels.len() * classes];
-    for (row, &label) in planes.chunks_exact_mut(classes).zip(labels) {
-        row[usize::from(label)] = 1.0;
-    }
-    planes
 }
 
 /// The pictures in `dir/images`, by name without extension.
@@ -691,7 +738,7 @@ mod tests {
     fn a_batch_is_a_function_of_seed_and_step() {
         let data = dataset();
         let batch = |seed, step| {
-            let batch = data.batch(seed, step, 4, &VARIATION, &Device::Cpu).unwrap();
+            let batch = data.batch(seed, step, 4, &VARIATION).unwrap().to_device(&Device::Cpu).unwrap();
             [batch.style_rgb, batch.style_labels, batch.target_rgb, batch.target_labels]
                 .map(|t| t.flatten_all().unwrap().to_vec1::<f32>().unwrap())
         };

@@ -2,19 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Tensor, Var};
 use once_cell::unsync::OnceCell;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::data::Dataset;
+use super::data::{Ahead, Dataset, LabelerBatch};
 use super::init::Random;
-use super::optim::{self, Adam};
+use super::optim::{self, Adam, Mean};
 use super::part::Trained;
 use super::run::{Description, Event};
-use super::trainer::{LABELER, Losses, Recipe, builder, check, named};
+use super::trainer::{LABELER, Losses, Recipe, builder, check, detached, fetch, named, tracked};
 use crate::model::{Metadata, Model};
+use crate::nn::Tf32;
 use crate::nn::labeler::Labeler;
 use crate::{Error, Result};
 
@@ -78,9 +80,10 @@ pub struct LabelerTrainer {
     metadata: Metadata,
     rest: BTreeMap<String, Tensor>,
     variables: BTreeMap<String, Var>,
-    mean: BTreeMap<String, Var>,
+    mean: Mean,
     labeler: Labeler,
     adam: Adam,
+    batches: Ahead<LabelerBatch>,
     /// Of each class in the loss: the root of its rarity, found at the first step.
     weights: OnceCell<Tensor>,
     step: usize,
@@ -110,12 +113,9 @@ impl LabelerTrainer {
                 variable.set(&own[name].to_dtype(DType::F32)?.to_device(device)?)?;
             }
         }
-        let mean = variables
-            .iter()
-            .map(|(name, variable)| Ok((name.clone(), Var::from_tensor(&variable.copy()?.detach())?)))
-            .collect::<Result<BTreeMap<_, _>>>()?;
+        let mean = Mean::of(&variables)?;
         let sizes = recipe.network.labeler.as_ref().expect("checked with the recipe");
-        let vb = builder(&variables, |variable| variable.as_tensor().clone(), device);
+        let vb = builder(tracked(&variables), device);
         let labeler = Labeler::new(&recipe.network, sizes, vb.pp("labeler"))?;
         let adam = Adam::new(&variables, recipe.beta1, recipe.beta2, |_| 1.0)?;
         Ok(Self {
@@ -127,6 +127,7 @@ impl LabelerTrainer {
             mean,
             labeler,
             adam,
+            batches: Ahead::new(device),
             weights: OnceCell::new(),
             step: 0,
         })
@@ -135,7 +136,7 @@ impl LabelerTrainer {
     /// The labeler with the running mean of the weights as it is now.
     fn mean_labeler(&self) -> Result<Labeler> {
         let sizes = self.recipe.network.labeler.as_ref().expect("checked with the recipe");
-        let vb = builder(&self.mean, Var::as_detached_tensor, &self.device);
+        let vb = builder(self.mean.tensors().clone(), &self.device);
         Ok(Labeler::new(&self.recipe.network, sizes, vb.pp("labeler"))?)
     }
 
@@ -176,42 +177,36 @@ impl Trained for LabelerTrainer {
         self.step = step;
     }
 
-    fn state(&self) -> BTreeMap<String, &Var> {
-        let parts = [
-            ("labeler", named(&self.variables)),
-            ("mean", named(&self.mean)),
+    fn state(&self) -> BTreeMap<String, Tensor> {
+        named([
+            ("labeler", detached(&self.variables)),
+            ("mean", self.mean.tensors().clone()),
             ("labeler-adam", self.adam.state()),
-        ];
-        parts
-            .into_iter()
-            .flat_map(|(part, tensors)| {
-                tensors.into_iter().map(move |(name, tensor)| (format!("{part}/{name}"), tensor))
-            })
-            .collect()
+        ])
     }
 
     fn rate(&self) -> f64 {
         optim::schedule(self.step, self.recipe.steps)
     }
 
-    fn step(&mut self, data: &Dataset) -> Result<Losses> {
+    fn step(&mut self, data: &Arc<Dataset>) -> Result<Losses> {
         let recipe = &self.recipe;
         let side = recipe.side.unwrap_or(recipe.network.resolution);
-        let (seed, device) = (recipe.seed, &self.device);
-        let (rgb, onehot) =
-            data.labeler_batch(seed, self.step, recipe.batch, side, &recipe.variation, device)?;
+        let (seed, size, variation) = (recipe.seed, recipe.batch, recipe.variation);
+        let source = Arc::clone(data);
+        let make = move |step| source.labeler_batch(seed, step, size, side, &variation);
+        let LabelerBatch { rgb, onehot } = self.batches.take(self.step, make)?.to_device(&self.device)?;
         let weights = self.weights.get_or_try_init(|| {
             let rarity = |share: &f64| share.max(1e-4).powf(-0.5) as f32;
             Tensor::new(data.class_shares().iter().map(rarity).collect::<Vec<_>>(), &self.device)
         })?;
+        let _tf32 = Tf32::when(recipe.precision);
         let loss = cross_entropy(&self.labeler.forward(&rgb)?, &onehot, weights)?;
-        let mut report: Losses = vec![("cross entropy", f64::from(loss.to_scalar::<f32>()?))];
+        let gradients = self.adam.gradients(&loss.backward()?)?;
+        let report = fetch(&[("cross entropy", loss), ("gradient", gradients.norm()?)])?;
         check(self.step, &report)?;
-        let gradients = loss.backward()?;
-        report.push(("gradient", self.adam.gradient_norm(&gradients)?));
-        check(self.step, &report[1..])?;
         self.adam.step(&gradients, self.rate() * recipe.generator_rate, self.step + 1)?;
-        optim::average(&self.mean, &self.variables, optim::warm_decay(recipe.ema, self.step))?;
+        self.mean.follow(&self.variables, optim::warm_decay(recipe.ema, self.step))?;
         self.step += 1;
         Ok(report)
     }
@@ -253,7 +248,7 @@ impl Trained for LabelerTrainer {
 
     /// What the model says about itself stays, but for its version.
     fn model(&self, description: &Description, _: &Dataset) -> Result<(Metadata, BTreeMap<String, Tensor>)> {
-        let mean = self.mean.iter().map(|(name, variable)| (name.clone(), variable.as_detached_tensor()));
+        let mean = self.mean.tensors().clone();
         let metadata = Metadata { version: description.version.clone(), ..self.metadata.clone() };
         Ok((metadata, self.rest.clone().into_iter().chain(mean).collect()))
     }

@@ -1,9 +1,13 @@
 //! Adam and the running mean of weights.
+//!
+//! On the CPU in f32 each variable has passes of its own, several at once. Anywhere else all variables are one long vector for
+//! the while: a dozen operations instead of a dozen for each of hundreds of variables, which a GPU would spend its time
+//! beginning.
 
 use std::collections::BTreeMap;
 
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, DType, Device, InplaceOp2, InplaceOp3, Layout, Storage, Tensor, Var};
+use candle_core::{CpuStorage, DType, InplaceOp2, InplaceOp3, Layout, Storage, Tensor, Var};
 use rayon::prelude::*;
 
 use crate::Result;
@@ -14,16 +18,21 @@ const EPS: f64 = 1e-8;
 pub struct Adam {
     beta1: f64,
     beta2: f64,
-    parameters: Vec<Parameter>,
+    /// By name.
+    variables: BTreeMap<String, Var>,
+    /// Factor on the learning rate, by variable.
+    rates: Vec<f64>,
+    /// The same for each element, where variables are one vector.
+    flat_rates: Option<Tensor>,
+    first: Option<Mirror>,
+    second: Mirror,
 }
 
-struct Parameter {
-    name: String,
-    variable: Var,
-    /// Factor on the learning rate.
-    rate: f64,
-    first: Option<Var>,
-    second: Var,
+/// The gradients of an optimiser's variables, in their order.
+pub enum Gradients {
+    Each(Vec<Tensor>),
+    /// As one vector.
+    Flat(Tensor),
 }
 
 impl Adam {
@@ -34,121 +43,190 @@ impl Adam {
         beta2: f64,
         rate: impl Fn(&str) -> f64,
     ) -> Result<Self> {
-        let parameters = variables
-            .iter()
-            .map(|(name, variable)| {
-                Ok(Parameter {
-                    name: name.clone(),
-                    variable: variable.clone(),
-                    rate: rate(name),
-                    first: if beta1 > 0.0 { Some(zeros(variable)?) } else { None },
-                    second: zeros(variable)?,
-                })
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self { beta1, beta2, parameters })
+        let rates: Vec<f64> = variables.keys().map(|name| rate(name)).collect();
+        let second = Mirror::zeros(variables)?;
+        let flat_rates = if second.flat.is_some() {
+            let each = variables.values().zip(&rates).map(|(v, &rate)| Ok((v.ones_like()? * rate)?));
+            Some(concatenated(&each.collect::<Result<Vec<_>>>()?)?.detach())
+        } else {
+            None
+        };
+        Ok(Self {
+            beta1,
+            beta2,
+            variables: variables.clone(),
+            rates,
+            flat_rates,
+            first: if beta1 > 0.0 { Some(Mirror::zeros(variables)?) } else { None },
+            second,
+        })
     }
 
     /// The moments by name, as `first.NAME` and `second.NAME`.
-    pub fn state(&self) -> BTreeMap<String, &Var> {
-        let first =
-            self.parameters.iter().filter_map(|p| Some((format!("first.{}", p.name), p.first.as_ref()?)));
-        let second = self.parameters.iter().map(|p| (format!("second.{}", p.name), &p.second));
-        first.chain(second).collect()
-    }
-
-    /// The length of the whole gradient.
-    pub fn gradient_norm(&self, gradients: &GradStore) -> Result<f64> {
-        let gradients: Vec<_> = self.parameters.iter().filter_map(|p| gradients.get(&p.variable)).collect();
-        let squares = match gradients.iter().all(|g| fused(g)) {
-            true => gradients.into_par_iter().map(sum_of_squares).collect::<Result<Vec<f64>>>()?,
-            false => gradients.into_iter().map(sum_of_squares).collect::<Result<_>>()?,
+    pub fn state(&self) -> BTreeMap<String, Tensor> {
+        let named = |kind: &'static str, moment: &Mirror| -> Vec<_> {
+            moment.each.iter().map(|(name, t)| (format!("{kind}.{name}"), t.clone())).collect()
         };
-        Ok(squares.iter().sum::<f64>().sqrt())
+        let first = self.first.iter().flat_map(|moment| named("first", moment));
+        first.chain(named("second", &self.second)).collect()
     }
 
-    /// One step; `t` counts this optimiser's steps from 1. Variables without a gradient stay as they are.
-    pub fn step(&self, gradients: &GradStore, learning_rate: f64, t: usize) -> Result<()> {
+    /// What `store` has for the variables; zeros for those that the loss does not depend on.
+    pub fn gradients(&self, store: &GradStore) -> Result<Gradients> {
+        let one = |variable: &Var| match store.get(variable) {
+            Some(gradient) => gradient.contiguous(),
+            None => variable.as_detached_tensor().zeros_like(),
+        };
+        let each = self.variables.values().map(one).collect::<candle_core::Result<Vec<_>>>()?;
+        Ok(match self.second.flat {
+            Some(_) => Gradients::Flat(concatenated(&each)?),
+            None => Gradients::Each(each),
+        })
+    }
+
+    /// One step; `t` counts this optimiser's steps from 1.
+    pub fn step(&self, gradients: &Gradients, learning_rate: f64, t: usize) -> Result<()> {
         let correction = |beta: f64| 1.0 - beta.powi(t.min(1_000_000) as i32);
         let (c1, c2) = (correction(self.beta1), correction(self.beta2));
-        let one = |p: &Parameter| {
-            let Some(gradient) = gradients.get(&p.variable) else { return Ok(()) };
-            let gradient = gradient.contiguous()?;
-            let direction = match &p.first {
-                Some(first) => {
-                    blend(first, &gradient, self.beta1)?;
-                    first.as_tensor()
+        match gradients {
+            Gradients::Each(each) => {
+                let step = |(i, (name, variable)): (usize, (&String, &Var))| {
+                    let direction = match &self.first {
+                        Some(first) => {
+                            let first = &first.each[name];
+                            first.inplace_op2(&each[i], &Blend(self.beta1 as f32))?;
+                            first
+                        }
+                        None => &each[i],
+                    };
+                    let second = &self.second.each[name];
+                    second.inplace_op2(&each[i], &SecondMoment(self.beta2 as f32))?;
+                    let rate = (self.rates[i] * learning_rate / c1) as f32;
+                    variable.inplace_op3(direction, second, &Descend { rate, correction: c2 as f32 })
+                };
+                let variables: Vec<_> = self.variables.iter().enumerate().collect();
+                Ok(variables.into_par_iter().try_for_each(step)?)
+            }
+            Gradients::Flat(gradient) => {
+                let direction = match &self.first {
+                    Some(first) => first.blend(gradient, self.beta1)?,
+                    None => gradient.clone(),
+                };
+                let second = self.second.blend(&gradient.sqr()?, self.beta2)?;
+                let way = direction.div(&((second / c2)?.sqrt()? + EPS)?)?;
+                let rates = self.flat_rates.as_ref().expect("made with the moments");
+                let moved = (flat(&self.variables)? - (way.mul(rates)? * (learning_rate / c1))?)?;
+                let mut start = 0;
+                for variable in self.variables.values() {
+                    let part = moved.narrow(0, start, variable.elem_count())?;
+                    variable.set(&part.reshape(variable.shape())?)?;
+                    start += variable.elem_count();
                 }
-                None => &gradient,
-            };
-            second_moment(&p.second, &gradient, self.beta2)?;
-            descend(&p.variable, direction, &p.second, p.rate * learning_rate / c1, c2)
-        };
-        match self.parameters.iter().all(|p| fused(&p.variable)) {
-            true => self.parameters.par_iter().try_for_each(one),
-            false => self.parameters.iter().try_for_each(one),
+                Ok(())
+            }
         }
     }
 }
 
-fn zeros(like: &Var) -> Result<Var> {
-    Ok(Var::zeros(like.shape(), like.dtype(), like.device())?)
+impl Gradients {
+    /// The length of the whole, a scalar f32 where the gradients are.
+    pub fn norm(&self) -> Result<Tensor> {
+        match self {
+            Self::Each(each) => {
+                let squares = each.par_iter().map(sum_of_squares).collect::<Result<Vec<f64>>>()?;
+                let norm = squares.iter().sum::<f64>().sqrt() as f32;
+                Ok(Tensor::new(norm, &candle_core::Device::Cpu)?)
+            }
+            Self::Flat(gradient) => Ok(gradient.sqr()?.sum_all()?.sqrt()?.to_dtype(DType::F32)?),
+        }
+    }
 }
 
-/// Whether the fused passes over slices below are there for this tensor. Elsewhere one thread does all: on CUDA every thread
-/// has a stream of its own in candle, and nothing orders what two of them do.
+/// A tensor of its own beside each variable.
+struct Mirror {
+    each: BTreeMap<String, Tensor>,
+    /// What `each` shows parts of, where the passes over single variables do not apply.
+    flat: Option<Tensor>,
+}
+
+impl Mirror {
+    fn zeros(variables: &BTreeMap<String, Var>) -> Result<Self> {
+        let zeros = |variable: &Var| variable.as_detached_tensor().zeros_like();
+        if variables.values().all(|variable| fused(variable)) {
+            let each = variables.iter().map(|(name, variable)| Ok((name.clone(), zeros(variable)?)));
+            return Ok(Self { each: each.collect::<Result<_>>()?, flat: None });
+        }
+        let flat = concatenated(&variables.values().map(zeros).collect::<candle_core::Result<Vec<_>>>()?)?;
+        let mut start = 0;
+        let mut each = BTreeMap::new();
+        for (name, variable) in variables {
+            let part = flat.narrow(0, start, variable.elem_count())?.reshape(variable.shape())?;
+            each.insert(name.clone(), part);
+            start += variable.elem_count();
+        }
+        Ok(Self { each, flat: Some(flat) })
+    }
+
+    /// this = decay this + (1 - decay) x, of the whole vector.
+    fn blend(&self, x: &Tensor, decay: f64) -> Result<Tensor> {
+        let flat = self.flat.as_ref().expect("only what is flat is blended as a whole");
+        let blended = ((flat * decay)? + (x * (1.0 - decay))?)?;
+        flat.slice_set(&blended, 0, 0)?;
+        Ok(blended)
+    }
+}
+
+/// The running mean of variables.
+pub struct Mean(Mirror);
+
+impl Mean {
+    /// Begins as the variables are.
+    pub fn of(variables: &BTreeMap<String, Var>) -> Result<Self> {
+        let mean = Self(Mirror::zeros(variables)?);
+        mean.follow(variables, 0.0)?;
+        Ok(mean)
+    }
+
+    /// By name.
+    pub fn tensors(&self) -> &BTreeMap<String, Tensor> {
+        &self.0.each
+    }
+
+    /// mean = decay mean + (1 - decay) variable
+    pub fn follow(&self, variables: &BTreeMap<String, Var>, decay: f64) -> Result<()> {
+        if self.0.flat.is_some() {
+            self.0.blend(&flat(variables)?, decay)?;
+            return Ok(());
+        }
+        let one = |(name, mean): (&String, &Tensor)| {
+            mean.inplace_op2(&variables[name].as_detached_tensor(), &Blend(decay as f32))
+        };
+        Ok(self.0.each.par_iter().try_for_each(one)?)
+    }
+}
+
+/// Whether the passes over slices below are there for this tensor.
 fn fused(x: &Tensor) -> bool {
     x.device().is_cpu() && x.dtype() == DType::F32
 }
 
-/// Moves every mean towards its variable: mean = decay mean + (1 - decay) variable.
-pub fn average(means: &BTreeMap<String, Var>, variables: &BTreeMap<String, Var>, decay: f64) -> Result<()> {
-    let one = |(name, mean): (&String, &Var)| blend(mean, &variables[name].as_detached_tensor(), decay);
-    match means.values().all(|mean| fused(mean)) {
-        true => means.par_iter().try_for_each(one),
-        false => means.iter().try_for_each(one),
-    }
+fn concatenated(tensors: &[Tensor]) -> Result<Tensor> {
+    let flat = tensors.iter().map(|t| t.flatten_all()).collect::<candle_core::Result<Vec<_>>>()?;
+    Ok(Tensor::cat(&flat, 0)?)
 }
 
-/// mean = decay mean + (1 - decay) x
-fn blend(mean: &Var, x: &Tensor, decay: f64) -> Result<()> {
-    if fused(mean) {
-        return Ok(mean.inplace_op2(x, &Blend(decay as f32))?);
-    }
-    let m = mean.as_detached_tensor();
-    Ok(mean.set(&((m * decay)? + (x * (1.0 - decay))?)?)?)
-}
-
-/// moment = beta moment + (1 - beta) gradient^2
-fn second_moment(moment: &Var, gradient: &Tensor, beta: f64) -> Result<()> {
-    if fused(moment) {
-        return Ok(moment.inplace_op2(gradient, &SecondMoment(beta as f32))?);
-    }
-    let m = moment.as_detached_tensor();
-    Ok(moment.set(&((m * beta)? + (gradient.sqr()? * (1.0 - beta))?)?)?)
-}
-
-/// variable -= rate direction / (sqrt(moment / correction) + eps)
-fn descend(variable: &Var, direction: &Tensor, moment: &Var, rate: f64, correction: f64) -> Result<()> {
-    if fused(variable) {
-        let op = Descend { rate: rate as f32, correction: correction as f32 };
-        return Ok(variable.inplace_op3(direction, moment, &op)?);
-    }
-    let scale = ((moment.as_detached_tensor() / correction)?.sqrt()? + EPS)?;
-    let step = (direction.div(&scale)? * rate)?;
-    Ok(variable.set(&(variable.as_detached_tensor() - step)?)?)
+fn flat(variables: &BTreeMap<String, Var>) -> Result<Tensor> {
+    concatenated(&variables.values().map(Var::as_detached_tensor).collect::<Vec<_>>())
 }
 
 fn sum_of_squares(x: &Tensor) -> Result<f64> {
-    if fused(x) {
-        let x = x.contiguous()?;
-        let (storage, layout) = x.storage_and_layout();
-        if let Storage::Cpu(storage) = &*storage {
-            let values = slice(storage, layout)?;
-            return Ok(values.iter().map(|&v| f64::from(v) * f64::from(v)).sum());
+    let (storage, layout) = x.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(storage) => {
+            Ok(slice(storage, layout)?.iter().map(|&v| f64::from(v) * f64::from(v)).sum())
         }
+        _ => Err(candle_core::Error::Msg("single gradients that are not on the CPU".into()).into()),
     }
-    Ok(x.sqr()?.sum_all()?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_scalar::<f64>()?)
 }
 
 fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
@@ -250,6 +328,8 @@ pub fn warm_decay(decay: f64, step: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::*;
 
     /// Two steps on 0.5 sum(c w^2), whose gradient is c w.
@@ -260,7 +340,8 @@ mod tests {
         let adam = Adam::new(&BTreeMap::from([("w".to_owned(), w.clone())]), beta1, 0.9, |_| 1.0).unwrap();
         for t in 1..=2 {
             let loss = (w.sqr().unwrap() * &c).unwrap().sum_all().unwrap() * 0.5;
-            adam.step(&loss.unwrap().backward().unwrap(), 0.1, t).unwrap();
+            let gradients = adam.gradients(&loss.unwrap().backward().unwrap()).unwrap();
+            adam.step(&gradients, 0.1, t).unwrap();
         }
         w.to_dtype(DType::F64).unwrap().to_vec1().unwrap()
     }
@@ -301,7 +382,8 @@ mod tests {
             let loss = ((a.sqr().unwrap() + b.sqr().unwrap()).unwrap().sum_all().unwrap() * 0.5).unwrap();
             let named = BTreeMap::from([("a".to_owned(), a), ("b".to_owned(), b)]);
             let adam = Adam::new(&named, 0.0, 0.9, |_| 1.0).unwrap();
-            assert!((adam.gradient_norm(&loss.backward().unwrap()).unwrap() - 5.0).abs() < 1e-9);
+            let norm = adam.gradients(&loss.backward().unwrap()).unwrap().norm().unwrap();
+            assert_eq!(norm.to_scalar::<f32>().unwrap(), 5.0);
         }
     }
 
@@ -317,8 +399,8 @@ mod tests {
         assert!((warm_decay(0.999, 0) - 0.1).abs() < 1e-12);
         assert_eq!(warm_decay(0.999, 1_000_000), 0.999);
         let var = |v: f32| BTreeMap::from([("w".to_owned(), Var::new(&[v], &Device::Cpu).unwrap())]);
-        let (means, variables) = (var(1.0), var(3.0));
-        average(&means, &variables, 0.75).unwrap();
-        assert_eq!(means["w"].to_vec1::<f32>().unwrap(), [1.5]);
+        let mean = Mean::of(&var(1.0)).unwrap();
+        mean.follow(&var(3.0), 0.75).unwrap();
+        assert_eq!(mean.tensors()["w"].to_vec1::<f32>().unwrap(), [1.5]);
     }
 }

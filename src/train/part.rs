@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
-use candle_core::{Tensor, Var};
+use candle_core::Tensor;
 use serde_json::{Map, Value, json};
 
 use super::data::Dataset;
@@ -23,14 +24,15 @@ pub trait Trained {
     /// Goes on after `step` steps, once the tensors of [`state`](Self::state) are set.
     fn set_steps_done(&mut self, step: usize);
 
-    /// Every tensor that the next steps depend on, by name.
-    fn state(&self) -> BTreeMap<String, &Var>;
+    /// Every tensor that the next steps depend on, by name: the run's own, not copies, so that setting their elements sets the
+    /// run's.
+    fn state(&self) -> BTreeMap<String, Tensor>;
 
     /// Factor on the learning rates at this step.
     fn rate(&self) -> f64;
 
     /// One step on the batch that belongs to it.
-    fn step(&mut self, data: &Dataset) -> Result<Losses>;
+    fn step(&mut self, data: &Arc<Dataset>) -> Result<Losses>;
 
     /// Held-out figures on up to `limit` pictures, told to `report` and returned for the run's metrics.
     fn held_out(
@@ -64,7 +66,7 @@ impl Trained for Trainer {
         self.set_steps_done(step);
     }
 
-    fn state(&self) -> BTreeMap<String, &Var> {
+    fn state(&self) -> BTreeMap<String, Tensor> {
         self.state()
     }
 
@@ -72,7 +74,7 @@ impl Trained for Trainer {
         self.rate()
     }
 
-    fn step(&mut self, data: &Dataset) -> Result<Losses> {
+    fn step(&mut self, data: &Arc<Dataset>) -> Result<Losses> {
         self.step(data)
     }
 

@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -108,12 +109,18 @@ pub fn run(
         }
     }
     let start = Instant::now();
+    // A step takes what the one before it took.
+    crate::device::keep_memory(device, u64::MAX);
     let dir = RunDir::new(&options.out);
     if let Some(begun) = dir.recipe()? {
         same_recipe(&begun, &recipe, &dir)?;
     }
-    let data =
-        Dataset::read(&recipe.data, recipe.pairs.as_deref(), recipe.hold_out, recipe.network.resolution)?;
+    let data = Arc::new(Dataset::read(
+        &recipe.data,
+        recipe.pairs.as_deref(),
+        recipe.hold_out,
+        recipe.network.resolution,
+    )?);
     if data.classes().len() != recipe.network.classes {
         return Err(Error::invalid(format!(
             "{}: classes.json has {} classes, the network {}",

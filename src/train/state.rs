@@ -87,7 +87,7 @@ impl RunDir {
         let tensors = trainer
             .state()
             .into_iter()
-            .map(|(name, variable)| Ok((name, variable.as_detached_tensor().to_device(&Device::Cpu)?)))
+            .map(|(name, tensor)| Ok((name, tensor.to_device(&Device::Cpu)?)))
             .collect::<Result<Vec<(String, Tensor)>>>()?;
         // One key: several would be written in an order that changes from run to run.
         let place = Place { step: trainer.steps_done(), data: data_hash.to_owned() };
@@ -125,16 +125,16 @@ impl RunDir {
         }
         let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
         let wanted = trainer.state();
-        for (name, variable) in &wanted {
+        for (name, place) in &wanted {
             let tensor =
                 tensors.get(name).ok_or_else(|| Error::format(&path, format!("no tensor {name}")))?;
-            if tensor.dims() != variable.dims() || tensor.dtype() != variable.dtype() {
+            if tensor.dims() != place.dims() || tensor.dtype() != place.dtype() {
                 return Err(Error::format(
                     &path,
-                    format!("tensor {name} is {:?}, not {:?}", tensor.dims(), variable.dims()),
+                    format!("tensor {name} is {:?}, not {:?}", tensor.dims(), place.dims()),
                 ));
             }
-            variable.set(&tensor.to_device(variable.device())?)?;
+            place.flatten_all()?.slice_set(&tensor.to_device(place.device())?.flatten_all()?, 0, 0)?;
         }
         trainer.set_steps_done(step);
         Ok(true)

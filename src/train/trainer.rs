@@ -2,18 +2,19 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
-use super::data::{Batch, Dataset, Variation};
+use super::data::{Ahead, Batch, Dataset, Variation};
 use super::discriminator::Discriminator;
 use super::init::{MaskInit, Random};
 use super::losses::{self, Perceptual, SqueezeNet};
-use super::optim::{self, Adam};
+use super::optim::{self, Adam, Mean};
 use crate::model::Model;
-use crate::nn::{Config, LabelerSizes, Network};
+use crate::nn::{Config, LabelerSizes, Network, Precision, Tf32};
 use crate::progress::Progress;
 use crate::{Error, Result};
 
@@ -69,6 +70,9 @@ pub struct Recipe {
     #[serde(flatten)]
     pub variation: Variation,
     pub seed: u64,
+    /// Of products' factors: f32, or on CUDA tf32, which is many times faster there.
+    #[serde(default)]
+    pub precision: Precision,
     pub weights: LossWeights,
     /// SqueezeNet's weights.
     #[serde(default)]
@@ -106,6 +110,7 @@ impl Recipe {
             side: None,
             variation: Variation { pair_share: 0.5, channel_shuffle: 0.0 },
             seed: 0,
+            precision: Precision::F32,
             weights: LossWeights { gan: 1.0, features: 10.0, perceptual: 10.0, attention: 1.0, l1: 0.0 },
             perceptual: None,
             gan_start: 0,
@@ -149,6 +154,10 @@ impl Recipe {
             }
             (Some(_), None) => return Err(Error::invalid("a side of its own is for training a labeler")),
             _ => (),
+        }
+        if !matches!(self.precision, Precision::F32 | Precision::Tf32) {
+            let what = format!("precision {}: training has f32 and tf32", self.precision);
+            return Err(Error::unsupported(what));
         }
         let range = |name: &str, value: f64, low: f64, high: f64| {
             if (low..=high).contains(&value) {
@@ -202,12 +211,13 @@ pub struct Trainer {
     recipe: Recipe,
     device: Device,
     generator: BTreeMap<String, Var>,
-    mean: BTreeMap<String, Var>,
+    mean: Mean,
     network: Network,
     discriminator: Discriminator,
     generator_adam: Adam,
     discriminator_adam: Adam,
     perceptual: Perceptual,
+    batches: Ahead<Batch>,
     /// The labeler of the model to begin with.
     labeler: Option<(LabelerSizes, BTreeMap<String, Tensor>)>,
     step: usize,
@@ -221,6 +231,7 @@ impl Trainer {
     /// cannot be read.
     pub fn new(recipe: Recipe, device: &Device) -> Result<Self> {
         recipe.validate()?;
+        recipe.precision.check(device)?;
         let random = Random::new(recipe.seed);
         let generator = super::init::generator(&recipe.network, recipe.mask_init, &random, device)?;
         let mut labeler = None;
@@ -248,14 +259,8 @@ impl Trainer {
                 variable.set(&tensors[name].to_dtype(DType::F32)?.to_device(device)?)?;
             }
         }
-        let mean = generator
-            .iter()
-            .map(|(name, variable)| Ok((name.clone(), Var::from_tensor(&variable.copy()?.detach())?)))
-            .collect::<Result<BTreeMap<_, _>>>()?;
-        let network = Network::new(
-            &recipe.network,
-            builder(&generator, |variable| variable.as_tensor().clone(), device),
-        )?;
+        let mean = Mean::of(&generator)?;
+        let network = Network::new(&recipe.network, builder(tracked(&generator), device))?;
         let classes = recipe.network.classes;
         let discriminator =
             Discriminator::new(classes, recipe.discriminator_width, &random, DType::F32, device)?;
@@ -276,6 +281,7 @@ impl Trainer {
             generator_adam,
             discriminator_adam,
             perceptual,
+            batches: Ahead::new(device),
             labeler,
             step: 0,
         })
@@ -301,16 +307,18 @@ impl Trainer {
 
     /// The network with the running mean of the weights as it is now.
     pub fn network(&self) -> Result<Network> {
-        Network::new(&self.recipe.network, builder(&self.mean, Var::as_detached_tensor, &self.device))
+        Network::new(&self.recipe.network, builder(self.mean.tensors().clone(), &self.device))
     }
 
     /// One step on the batch that belongs to it.
     ///
     /// # Errors
     /// [`Error::Diverged`] when a loss or a gradient is no finite number. The weights are then those before the step.
-    pub fn step(&mut self, data: &Dataset) -> Result<Losses> {
-        let recipe = &self.recipe;
-        let batch = data.batch(recipe.seed, self.step, recipe.batch, &recipe.variation, &self.device)?;
+    pub fn step(&mut self, data: &Arc<Dataset>) -> Result<Losses> {
+        let (seed, size, variation) = (self.recipe.seed, self.recipe.batch, self.recipe.variation);
+        let source = Arc::clone(data);
+        let make = move |step| source.batch(seed, step, size, &variation);
+        let batch = self.batches.take(self.step, make)?.to_device(&self.device)?;
         let losses = self.train_on(&batch)?;
         self.step += 1;
         Ok(losses)
@@ -320,6 +328,7 @@ impl Trainer {
         let recipe = &self.recipe;
         let weights = &recipe.weights;
         let Batch { style_rgb, style_labels, target_rgb, target_labels } = batch;
+        let _tf32 = Tf32::when(recipe.precision);
         let style = self.network.encode_style(style_rgb, style_labels, Progress::NONE)?;
         let mask_code = self.network.encode_mask(target_labels)?;
         let decoded = self.network.decode(&mask_code, &style, Progress::NONE)?;
@@ -357,25 +366,18 @@ impl Trainer {
             total = (total + (loss * *weight)?)?;
         }
 
-        // One transfer for all of them.
-        let mut all: Vec<Tensor> = terms.iter().map(|(_, _, loss)| loss.detach()).collect();
-        let mut names: Vec<&'static str> = terms.iter().map(|(name, _, _)| *name).collect();
-        if let Some(loss) = &discriminator_loss {
-            all.push(loss.detach());
-            names.push("discriminator");
+        let gradients = self.generator_adam.gradients(&total.backward()?)?;
+        let mut values: Vec<_> = terms.into_iter().map(|(name, _, loss)| (name, loss)).collect();
+        values.push(("generator gradient", gradients.norm()?));
+        let mut discriminator_gradients = None;
+        if let Some(loss) = discriminator_loss {
+            let gradients = self.discriminator_adam.gradients(&loss.backward()?)?;
+            values.push(("discriminator", loss));
+            values.push(("discriminator gradient", gradients.norm()?));
+            discriminator_gradients = Some(gradients);
         }
-        let values = Tensor::stack(&all, 0)?.to_vec1::<f32>()?;
-        let mut report: Losses = names.into_iter().zip(values.into_iter().map(f64::from)).collect();
+        let report = fetch(&values)?;
         check(self.step, &report)?;
-
-        let gradients = total.backward()?;
-        let discriminator_gradients = discriminator_loss.map(|loss| loss.backward()).transpose()?;
-        let norms = report.len();
-        report.push(("generator gradient", self.generator_adam.gradient_norm(&gradients)?));
-        if let Some(gradients) = &discriminator_gradients {
-            report.push(("discriminator gradient", self.discriminator_adam.gradient_norm(gradients)?));
-        }
-        check(self.step, &report[norms..])?;
 
         let rate = self.rate();
         self.generator_adam.step(&gradients, rate * recipe.generator_rate, self.step + 1)?;
@@ -383,15 +385,14 @@ impl Trainer {
             let t = recipe.adversarial_steps(self.step) + 1;
             self.discriminator_adam.step(gradients, rate * recipe.discriminator_rate, t)?;
         }
-        optim::average(&self.mean, &self.generator, optim::warm_decay(recipe.ema, self.step))?;
+        self.mean.follow(&self.generator, optim::warm_decay(recipe.ema, self.step))?;
         Ok(report)
     }
 
     /// The tensors of a model file: the running mean of the generator's weights, and the labeler of the model to begin with.
     pub fn model(&self) -> BTreeMap<String, Tensor> {
-        let mean = self.mean.iter().map(|(name, variable)| (name.clone(), variable.as_detached_tensor()));
         let labeler = self.labeler.iter().flat_map(|(_, tensors)| tensors.clone());
-        mean.chain(labeler).collect()
+        self.mean.tensors().clone().into_iter().chain(labeler).collect()
     }
 
     /// The sizes of [`model`](Self::model).
@@ -401,22 +402,16 @@ impl Trainer {
     }
 
     /// Every tensor that the next steps depend on, by name.
-    pub(super) fn state(&self) -> BTreeMap<String, &Var> {
+    pub(super) fn state(&self) -> BTreeMap<String, Tensor> {
         let discriminator = &self.discriminator;
-        let parts: [(&str, BTreeMap<String, &Var>); 6] = [
-            ("generator", named(&self.generator)),
-            ("mean", named(&self.mean)),
+        named([
+            ("generator", detached(&self.generator)),
+            ("mean", self.mean.tensors().clone()),
             ("generator-adam", self.generator_adam.state()),
-            ("discriminator", named(discriminator.variables())),
-            ("singular", named(discriminator.singular_vectors())),
+            ("discriminator", detached(discriminator.variables())),
+            ("singular", detached(discriminator.singular_vectors())),
             ("discriminator-adam", self.discriminator_adam.state()),
-        ];
-        parts
-            .into_iter()
-            .flat_map(|(part, tensors)| {
-                tensors.into_iter().map(move |(name, tensor)| (format!("{part}/{name}"), tensor))
-            })
-            .collect()
+        ])
     }
 
     /// Goes on after `step` steps, once the tensors of [`state`](Self::state) are set.
@@ -433,16 +428,33 @@ pub(super) fn check(step: usize, values: &[(&'static str, f64)]) -> Result<()> {
     }
 }
 
-pub(super) fn named(variables: &BTreeMap<String, Var>) -> BTreeMap<String, &Var> {
-    variables.iter().map(|(name, variable)| (name.clone(), variable)).collect()
+/// Scalars from the device, all at once: each transfer would wait for the device anew.
+pub(super) fn fetch(values: &[(&'static str, Tensor)]) -> Result<Losses> {
+    let all: Vec<Tensor> = values.iter().map(|(_, value)| value.detach()).collect();
+    let all = Tensor::stack(&all, 0)?.to_vec1::<f32>()?;
+    Ok(values.iter().zip(all).map(|((name, _), value)| (*name, f64::from(value))).collect())
 }
 
-pub(super) fn builder<'a>(
-    variables: &'a BTreeMap<String, Var>,
-    view: impl Fn(&'a Var) -> Tensor,
-    device: &Device,
-) -> VarBuilder<'static> {
-    let tensors: HashMap<String, Tensor> =
-        variables.iter().map(|(name, variable)| (name.clone(), view(variable))).collect();
+pub(super) fn detached(variables: &BTreeMap<String, Var>) -> BTreeMap<String, Tensor> {
+    variables.iter().map(|(name, variable)| (name.clone(), variable.as_detached_tensor())).collect()
+}
+
+/// The tensors of all parts, as `PART/NAME`.
+pub(super) fn named<const N: usize>(
+    parts: [(&'static str, BTreeMap<String, Tensor>); N],
+) -> BTreeMap<String, Tensor> {
+    let of = |(part, tensors): (&'static str, BTreeMap<String, Tensor>)| {
+        tensors.into_iter().map(move |(name, tensor)| (format!("{part}/{name}"), tensor))
+    };
+    parts.into_iter().flat_map(of).collect()
+}
+
+/// As [`detached`], with gradients.
+pub(super) fn tracked(variables: &BTreeMap<String, Var>) -> BTreeMap<String, Tensor> {
+    variables.iter().map(|(name, variable)| (name.clone(), variable.as_tensor().clone())).collect()
+}
+
+pub(super) fn builder(tensors: BTreeMap<String, Tensor>, device: &Device) -> VarBuilder<'static> {
+    let tensors: HashMap<String, Tensor> = tensors.into_iter().collect();
     VarBuilder::from_tensors(tensors, DType::F32, device)
 }

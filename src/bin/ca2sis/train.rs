@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ca2sis::device::Choice;
 use ca2sis::model::{Model, TrainingData, classes_from_json};
-use ca2sis::nn::Config;
+use ca2sis::nn::{Config, Precision};
 use ca2sis::train::{self, Description, Ending, Event, MaskInit, Part, Recipe, RunDir, RunOptions, preset};
 use ca2sis::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -60,6 +60,9 @@ pub struct Args {
     channel_shuffle: Option<f64>,
     #[arg(long)]
     seed: Option<u64>,
+    /// Precision of products: f32, or on CUDA tf32, many times faster there [default: f32].
+    #[arg(long)]
+    precision: Option<Precision>,
     /// SqueezeNet weights for the perceptual loss; without, it compares pixels at four sizes.
     #[arg(long, value_name = "FILE")]
     perceptual: Option<PathBuf>,
@@ -291,6 +294,7 @@ fn recipe(args: &Args) -> Result<Recipe> {
     put(&mut recipe.variation.pair_share, &args.pair_share);
     put(&mut recipe.variation.channel_shuffle, &args.channel_shuffle);
     put(&mut recipe.seed, &args.seed);
+    put(&mut recipe.precision, &args.precision);
     optional(&mut recipe.perceptual, &args.perceptual);
     put(&mut recipe.weights.gan, &args.gan);
     put(&mut recipe.weights.features, &args.features);

@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use candle_core::{DType, Device, Result as Made, Tensor};
+use serde::{Deserialize, Serialize};
 
 use self::conv::{Indices, Residual};
 use self::transformer::{Look, Transformer};
@@ -37,7 +38,8 @@ use crate::{Error, Result};
 
 /// What the factors of the network's large products are rounded to. A device that [cannot do so](Self::check) keeps f32, which is
 /// always at least as precise.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// 24 bits of mantissa: none are lost.
     #[default]
@@ -101,12 +103,12 @@ impl fmt::Display for Precision {
 }
 
 /// While one is alive, candle's products of f32 on CUDA may round their factors to tf32. The switch is the process's.
-struct Tf32;
+pub(crate) struct Tf32;
 
 static TF32_USERS: AtomicUsize = AtomicUsize::new(0);
 
 impl Tf32 {
-    fn when(precision: Precision) -> Option<Self> {
+    pub fn when(precision: Precision) -> Option<Self> {
         (precision == Precision::Tf32).then(|| {
             TF32_USERS.fetch_add(1, Ordering::SeqCst);
             candle_core::cuda::set_gemm_reduced_precision_f32(true);
