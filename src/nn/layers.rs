@@ -101,7 +101,7 @@ impl GroupNorm {
 
     /// `(b, h, w, channels)`
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.norm(&x.unsqueeze(0)?, self.groups)?.squeeze(0)
+        self.norm(x, self.groups)
     }
 
     /// `(groups, b, h, w, channels / groups)`: the groups already lie in front.

@@ -44,6 +44,9 @@ pub fn conv2d(
     stride: usize,
     padding: usize,
 ) -> Result<Tensor> {
+    if on_cuda(x) {
+        return grouped_conv2d(x, weight, bias, stride, padding);
+    }
     // One group: the grouped form with a leading dimension of one.
     grouped_conv2d(&x.unsqueeze(0)?, weight, bias, stride, padding)?.squeeze(0)
 }
@@ -62,7 +65,7 @@ pub fn grouped_conv2d(
 
 /// Group norm over `x (n, m, h, w, c)`: every (n, m) picture has `groups` groups of channels, normalised to mean 0
 /// and variance 1 over the group's channels and all pixels; then `weight (n c)`, `bias (n c)`, and `activation`.
-/// `n` is the style encoder's classes, or 1. Without weight and bias: instance norm when `groups` is `c`.
+/// `n` is the style encoder's classes, or 1, and then may be left out. Without weight and bias: instance norm when `groups` is `c`.
 pub fn group_norm(
     x: &Tensor,
     groups: usize,
@@ -70,7 +73,27 @@ pub fn group_norm(
     eps: f64,
     activation: Activation,
 ) -> Result<Tensor> {
+    if x.rank() == 4 && !on_cuda(x) {
+        return group_norm(&x.unsqueeze(0)?, groups, affine, eps, activation)?.squeeze(0);
+    }
     at!(x, group_norm(x, groups, affine, eps, activation))
+}
+
+/// Whether operations take a single group's tensors as they are: each view in between costs a gradient four passes over memory.
+fn on_cuda(_x: &Tensor) -> bool {
+    #[cfg(feature = "cuda")]
+    return cuda::applies(_x);
+    #[cfg(not(feature = "cuda"))]
+    false
+}
+
+/// 3x3 maximum at stride 2 of features that are nowhere negative, no padding, sides rounded up: `(m, h, w, c)`, sides at least 3.
+pub fn max_pool(x: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if cuda::applies(x) {
+        return cuda::max_pool(x);
+    }
+    plain::max_pool(x)
 }
 
 /// Layer norm over the last dimension.
@@ -220,6 +243,25 @@ pub mod plain {
         let (q, k, v) = (split(q)?, split(k)?, split(v)?);
         let logits = (q.matmul(&k.t()?)? * (d as f64).powf(-0.5))?;
         softmax(&logits)?.matmul(&v)?.transpose(1, 2)?.reshape((b, l, inner))
+    }
+
+    pub fn max_pool(x: &Tensor) -> Result<Tensor> {
+        let mut x = x.clone();
+        for dim in [1, 2] {
+            let side = x.dim(dim)?;
+            let out = (side - 3).div_ceil(2) + 1;
+            // A zero outside changes no maximum. Padded until pairs of pixels are a reshape: out is at least (side - 3) / 2 + 1.
+            let padded = x.pad_with_zeros(dim, 0, 2 * out + 2 - side)?;
+            let mut shape = padded.dims().to_vec();
+            shape[dim] = out + 1;
+            shape.insert(dim + 1, 2);
+            let pairs = padded.reshape(shape)?;
+            let tap = |first: usize, phase: usize| {
+                pairs.narrow(dim, first, out)?.narrow(dim + 1, phase, 1)?.squeeze(dim + 1)
+            };
+            x = tap(0, 0)?.maximum(&tap(0, 1)?)?.maximum(&tap(1, 0)?)?;
+        }
+        Ok(x)
     }
 
     pub fn upsample_nearest2(x: &Tensor) -> Result<Tensor> {

@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use super::discriminator::{Features, average_pool};
 use crate::Error;
-use crate::nn::ops::{Activation, activate, conv2d};
+use crate::nn::ops::{Activation, activate, conv2d, max_pool};
 
 /// The generator's side of the hinge loss: minus the mean verdict on its pictures, mean over discriminators.
 pub fn hinge_generator(fake: &[Features]) -> Result<Tensor> {
@@ -32,9 +32,14 @@ pub fn feature_matching(real: &[Features], fake: &[Features]) -> Result<Tensor> 
     }))
 }
 
-/// Mean absolute difference.
+/// Mean absolute difference of pictures or features `(b, h, w, c)`.
 pub fn l1(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    (a - b)?.abs()?.mean_all()
+    mean_of((a - b)?.abs()?)
+}
+
+/// The mean of `(b, h, w, c)`: of each row's first, as a GPU would sum all of it with the one block that one sum has.
+fn mean_of(x: Tensor) -> Result<Tensor> {
+    x.flatten_from(2)?.flatten_to(1)?.mean(1)?.mean_all()
 }
 
 fn verdict(features: &Features) -> &Tensor {
@@ -183,28 +188,8 @@ impl SqueezeNet {
         sum(DEPTHS
             .iter()
             .zip(picture.iter().zip(&target))
-            .map(|((_, weight), (x, y))| l1(x, y)?.div(&(y.mean_all()? + 1e-6)?)? * *weight))
+            .map(|((_, weight), (x, y))| l1(x, y)?.div(&(mean_of(y.clone())? + 1e-6)?)? * *weight))
     }
-}
-
-/// 3x3 maximum at stride 2 of features that are nowhere negative, no padding, sides rounded up: `(b, h, w, c)`.
-fn max_pool(x: &Tensor) -> Result<Tensor> {
-    let mut x = x.clone();
-    for dim in [1, 2] {
-        let side = x.dim(dim)?;
-        let out = (side - 3).div_ceil(2) + 1;
-        // A zero outside changes no maximum. Padded until pairs of pixels are a reshape: out is at least (side - 3) / 2 + 1.
-        let padded = x.pad_with_zeros(dim, 0, 2 * out + 2 - side)?;
-        let mut shape = padded.dims().to_vec();
-        shape[dim] = out + 1;
-        shape.insert(dim + 1, 2);
-        let pairs = padded.reshape(shape)?;
-        let tap = |first: usize, phase: usize| {
-            pairs.narrow(dim, first, out)?.narrow(dim + 1, phase, 1)?.squeeze(dim + 1)
-        };
-        x = tap(0, 0)?.maximum(&tap(0, 1)?)?.maximum(&tap(1, 0)?)?;
-    }
-    Ok(x)
 }
 
 #[cfg(test)]

@@ -139,6 +139,7 @@ fn convolutions_have_the_plain_values_and_gradients() {
         (2, 1, 4, 4, 8, 3, 1, 1, 0),
         (1, 2, 6, 6, 2, 3, 4, 2, 1),
         (1, 1, 33, 40, 4, 8, 3, 1, 1),
+        (2, 1, 64, 128, 2, 3, 3, 1, 1),
     ];
     for case @ (n, m, h, w, i, o, k, stride, padding) in cases {
         let v = [random(&[n, m, h, w, i], 1), random(&[n * o, i, k, k], 2), random(&[n * o], 3)];
@@ -155,6 +156,23 @@ fn convolutions_have_the_plain_values_and_gradients() {
             |t| plain::grouped_conv2d(&t[0], &t[1], None, stride, padding),
         );
     }
+}
+
+#[test]
+fn a_single_groups_dimension_may_be_left_out() {
+    let v = [random(&[2, 6, 5, 4], 1), random(&[8, 4, 3, 3], 2), random(&[8], 3), random(&[8], 4)];
+    same(
+        "convolution and norm",
+        &v,
+        |t| {
+            let y = super::grouped_conv2d(&t[0], &t[1], Some(&t[2]), 1, 1)?;
+            super::group_norm(&y, 2, Some((&t[2], &t[3])), 1e-5, Activation::Silu)
+        },
+        |t| {
+            let y = plain::grouped_conv2d(&t[0].unsqueeze(0)?, &t[1], Some(&t[2]), 1, 1)?;
+            plain::group_norm(&y, 2, Some((&t[2], &t[3])), 1e-5, Activation::Silu)?.squeeze(0)
+        },
+    );
 }
 
 #[test]
@@ -224,6 +242,17 @@ fn pointwise_operations_and_doubling_have_the_plain_values_and_gradients() {
             &v,
             |t| super::activate(&t[0], activation),
             |t| plain::activate(&t[0], activation),
+        );
+    }
+    for dims in [[1, 3, 3, 1], [2, 8, 5, 3], [1, 13, 12, 4]] {
+        let v = [random(&dims, 1)];
+        // Features that are nowhere negative, as behind a ReLU; two are never equal.
+        let squares = |t: &[Tensor]| t[0].sqr();
+        same(
+            &format!("maximum of {dims:?}"),
+            &v,
+            |t| super::max_pool(&squares(t)?),
+            |t| plain::max_pool(&squares(t)?),
         );
     }
     same("geglu", &[random(&[2, 9, 14], 1)], |t| super::geglu(&t[0]), |t| plain::geglu(&t[0]));

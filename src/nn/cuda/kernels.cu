@@ -456,6 +456,57 @@ KERNEL(geglu_gradient) {
     y[at + h] = g * x * (below + gate * density);
 }
 
+// a (b, p, q, d) -> y (b, q, p, d): heads apart, and together again. p.i = p, q, d
+KERNEL(swap_middle) {
+    EACH(t);
+    const unsigned first = p.i[0], second = p.i[1], d_ = p.i[2], ch = t % d_;
+    unsigned r = t / d_;
+    const unsigned i = r % first;
+    r /= first;
+    const unsigned j = r % second, m = r / second;
+    y[t] = a[((size_t)(m * first + i) * second + j) * d_ + ch];
+}
+
+// ---- 3x3 maximum at stride 2 of a (m, h, w, c), sides rounded up; p.i = h, w, c, ho, wo ----
+
+// Where the maximum of one window is, the first of equal ones.
+__device__ size_t maximum_at(const Numbers &p, const float *a, unsigned m, int yo, int xo, unsigned ch) {
+    const int h = p.i[0], w = p.i[1], c_ = p.i[2];
+    size_t best = ((size_t)(m * h + 2 * yo) * w + 2 * xo) * c_ + ch;
+    for (int row = 2 * yo; row < 2 * yo + 3 && row < h; row++)
+        for (int x = 2 * xo; x < 2 * xo + 3 && x < w; x++) {
+            const size_t at = ((size_t)(m * h + row) * w + x) * c_ + ch;
+            if (a[at] > a[best]) best = at;
+        }
+    return best;
+}
+
+KERNEL(max_pool) {
+    EACH(t);
+    const unsigned c_ = p.i[2], ho = p.i[3], wo = p.i[4], ch = t % c_;
+    unsigned r = t / c_;
+    const unsigned xo = r % wo;
+    r /= wo;
+    y[t] = a[maximum_at(p, a, r / ho, r % ho, xo, ch)];
+}
+
+// Of a, with the gradient b of the result.
+KERNEL(max_pool_gradient) {
+    EACH(t);
+    const int h = p.i[0], w = p.i[1], c_ = p.i[2], ho = p.i[3], wo = p.i[4];
+    const unsigned ch = t % c_;
+    unsigned r = t / c_;
+    const int x = r % w;
+    r /= w;
+    const int row = r % h;
+    const unsigned m = r / h;
+    float sum = 0.f;
+    for (int yo = row < 2 ? 0 : (row - 1) / 2; yo <= row / 2 && yo < ho; yo++)
+        for (int xo = x < 2 ? 0 : (x - 1) / 2; xo <= x / 2 && xo < wo; xo++)
+            if (maximum_at(p, a, m, yo, xo, ch) == t) sum += b[((size_t)(m * ho + yo) * wo + xo) * c_ + ch];
+    y[t] = sum;
+}
+
 // ---- doubling: a (m, h, w, c); p.i = h, w, c ----
 
 KERNEL(nearest2) {

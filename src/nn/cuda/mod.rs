@@ -301,8 +301,12 @@ fn product(
         };
         let gw = match weight.track_op() {
             true => {
-                let unfolded = windows.unfold(&x.detach())?.reshape((n, rows, taps))?;
-                Some(unfolded.transpose(1, 2)?.matmul(&g)?)
+                // Of several groups in parts: cuBLAS gives each product of a batch few blocks, however many rows it sums over.
+                let parts = if n > 1 && rows.is_multiple_of(64) { (rows / 2048).clamp(1, 64) } else { 1 };
+                let parts = if rows.is_multiple_of(parts) { parts } else { 1 };
+                let unfolded = windows.unfold(&x.detach())?.reshape((n * parts, rows / parts, taps))?;
+                let products = unfolded.transpose(1, 2)?.matmul(&g.reshape((n * parts, rows / parts, outputs))?)?;
+                Some(total(&products, n, parts, taps * outputs)?.reshape((n, taps, outputs))?)
             }
             false => None,
         };
@@ -326,6 +330,7 @@ pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resu
     product(x, &weight.t()?.unsqueeze(0)?, bias, windows, dims)
 }
 
+/// `x (n, m, h, w, i)`, or of one group `(m, h, w, i)`.
 pub(super) fn grouped_conv2d(
     x: &Tensor,
     weight: &Tensor,
@@ -333,7 +338,7 @@ pub(super) fn grouped_conv2d(
     stride: usize,
     padding: usize,
 ) -> Result<Tensor> {
-    let (n, m, height, width, inputs) = x.dims5()?;
+    let (n, m, height, width, inputs) = groups_of(x)?;
     let (no, _, kernel, _) = weight.dims4()?;
     let o = no / n;
     let windows = Windows { pictures: n * m, height, width, inputs, kernel, stride, padding };
@@ -346,7 +351,16 @@ pub(super) fn grouped_conv2d(
         Some(bias) => bias.clone(),
         None => Tensor::zeros(no, DType::F32, x.device())?,
     };
-    product(x, &weight, &bias, windows, (n, m, ho, wo, o))
+    let shape = [n, m, ho, wo, o];
+    product(x, &weight, &bias, windows, &shape[5 - x.rank()..])
+}
+
+/// The dimensions of `(n, m, h, w, c)`, `n` being 1 where it is left out.
+fn groups_of(x: &Tensor) -> Result<(usize, usize, usize, usize, usize)> {
+    match x.dims() {
+        &[m, h, w, c] => Ok((1, m, h, w, c)),
+        _ => x.dims5(),
+    }
 }
 
 /// Rows that share a statistic, and classes that share weight and bias: how the norms' kernels find theirs.
@@ -405,6 +419,7 @@ fn affine_of(weight: &Tensor, bias: &Tensor, n: usize) -> Result<Tensor> {
     Tensor::cat(&[bias.reshape((n, 1, ()))?, weight.reshape((n, 1, ()))?], 1)?.contiguous()
 }
 
+/// `x (n, m, h, w, c)`, or of one class `(m, h, w, c)`.
 pub(super) fn group_norm(
     x: &Tensor,
     groups: usize,
@@ -413,7 +428,7 @@ pub(super) fn group_norm(
     activation: Activation,
 ) -> Result<Tensor> {
     let x = x.contiguous()?;
-    let (n, m, h, w, c) = x.dims5()?;
+    let (n, m, h, w, c) = groups_of(&x)?;
     let (pictures, area) = (n * m, h * w);
     let norm = Norm { columns: c, area, groups, pictures: m, activation };
     let chunks = Chunks::new(pictures, area, c);
@@ -498,13 +513,41 @@ fn softmax(x: &Tensor, factor: f64) -> Result<Tensor> {
     x.apply_op1(Node::new("softmax", y, shape, gradients))
 }
 
+/// `(b, p, q d)` to `(b, q, p, d)`, with the two middle dimensions in each other's place. `shape` is what the result is called.
+fn swap_middle(
+    x: &Tensor,
+    (b, p, q, d): (usize, usize, usize, usize),
+    shape: impl Into<Shape>,
+) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    let count = b * p * q * d;
+    let (n, blocks) = each(count, &[p, q, d])?;
+    let y = launch("swap_middle", &n, blocks, &[&x], count)?;
+    let gradients =
+        move |x: &Tensor, _: &Tensor, g: &Tensor| run("swap_middle", each(count, &[q, p, d])?, &[g], x.shape());
+    x.apply_op1(Node::new("swap", y, shape, gradients))
+}
+
 pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
     let (b, l, inner) = q.dims3()?;
-    let d = inner / heads;
-    let split = |t: &Tensor| t.reshape((b, (), heads, d))?.transpose(1, 2)?.contiguous();
-    let (q, k, v) = (split(q)?, split(k)?, split(v)?);
+    let (s, d) = (k.dim(1)?, inner / heads);
+    let split = |t: &Tensor, l: usize| swap_middle(t, (b, l, heads, d), (b, heads, l, d));
+    let (q, k, v) = (split(q, l)?, split(k, s)?, split(v, s)?);
     let probabilities = softmax(&q.matmul(&k.t()?)?, (d as f64).powf(-0.5))?;
-    probabilities.matmul(&v)?.transpose(1, 2)?.reshape((b, l, inner))
+    swap_middle(&probabilities.matmul(&v)?, (b, heads, l, d), (b, l, inner))
+}
+
+pub(super) fn max_pool(x: &Tensor) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    let (m, h, w, c) = x.dims4()?;
+    let (ho, wo) = ((h - 3).div_ceil(2) + 1, (w - 3).div_ceil(2) + 1);
+    let numbers = move |count: usize| each(count, &[h, w, c, ho, wo]);
+    let (n, blocks) = numbers(m * ho * wo * c)?;
+    let y = launch("max_pool", &n, blocks, &[&x], m * ho * wo * c)?;
+    let gradients = move |x: &Tensor, _: &Tensor, g: &Tensor| {
+        run("max_pool_gradient", numbers(x.elem_count())?, &[x, g], x.shape())
+    };
+    x.apply_op1(Node::new("max pool", y, (m, ho, wo, c), gradients))
 }
 
 pub(super) fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
