@@ -80,7 +80,7 @@ pub fn group_norm(
 }
 
 /// Whether operations take a single group's tensors as they are: each view in between costs a gradient four passes over memory.
-fn on_cuda(_x: &Tensor) -> bool {
+pub(crate) fn on_cuda(_x: &Tensor) -> bool {
     #[cfg(feature = "cuda")]
     return cuda::applies(_x);
     #[cfg(not(feature = "cuda"))]

@@ -209,6 +209,14 @@ fn norms_have_the_plain_values_and_gradients() {
 }
 
 #[test]
+fn rows_are_normalized_without_weight_and_bias() {
+    let x = random(&[7, 40], 1).as_detached_tensor();
+    let (one, zero) = (Tensor::ones(40, x.dtype(), x.device()).unwrap(), x.get(0).unwrap().zeros_like().unwrap());
+    let apart = super::normalize(&x, 1e-5).unwrap() - plain::layer_norm(&x, &one, &zero, 1e-5).unwrap();
+    assert!(apart.unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap() < 1e-5);
+}
+
+#[test]
 fn a_large_mean_costs_a_norm_no_digits() {
     let x = (random(&[1, 1, 16, 16, 4], 1).as_detached_tensor() + 4000.0).unwrap();
     let y = super::group_norm(&x, 2, None, 1e-5, Activation::None).unwrap();

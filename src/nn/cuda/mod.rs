@@ -491,6 +491,18 @@ pub(super) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -
     x.apply_op2(&affine, Node::new("layer norm", y, shape, gradients))
 }
 
+/// Every row less its mean, over its deviation; no gradient follows it.
+pub(in crate::nn) fn normalize(x: &Tensor, eps: f64) -> Result<Tensor> {
+    let x = x.detach().contiguous()?;
+    let c = x.dim(candle_core::D::Minus1)?;
+    let count = x.elem_count() / c;
+    let norm = Norm { columns: c, area: 1, groups: 1, pictures: count, activation: Activation::None };
+    let (numbers, blocks) = rows(count, &[c])?;
+    let statistics = run("row_statistics", (numbers.with(eps as f32), blocks), &[&x], (count, 2))?;
+    let y = norm.apply(&x, &statistics, None)?;
+    Ok(Tensor::from_storage(y, x.shape(), BackpropOp::none(), false))
+}
+
 /// Rows are short up to this length: a thread goes through one by itself.
 const SHORT: usize = 48;
 

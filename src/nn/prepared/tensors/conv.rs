@@ -7,6 +7,8 @@ use candle_core::{Result, Tensor};
 use super::{Kind, joined, parts, product};
 use crate::nn::generator::ResBlock;
 use crate::nn::layers::{Conv3x3, GroupNorm};
+#[cfg(feature = "cuda")]
+use crate::nn::ops;
 use crate::nn::ops::Activation;
 
 /// Where the windows of 3x3 convolutions with padding 1 lie: for each pixel of the result, nine of the input's.
@@ -78,6 +80,12 @@ impl Norm {
     pub fn run(&self, x: &Tensor) -> Result<Tensor> {
         let (b, h, w, c) = x.dims4()?;
         let groups = self.weight.dim(2)?;
+        #[cfg(feature = "cuda")]
+        if ops::on_cuda(x) {
+            let activation = if self.silu { Activation::Silu } else { Activation::None };
+            let affine = (self.weight.flatten_all()?, self.bias.flatten_all()?);
+            return ops::group_norm(x, groups, Some((&affine.0, &affine.1)), self.eps, activation);
+        }
         let x = x.reshape((b, h * w, groups, c / groups))?;
         let mut y = x.broadcast_sub(&self.mean(&x, h)?)?;
         let variance = self.mean(&y.sqr()?, h)?;

@@ -121,6 +121,10 @@ fn with_one(parts: &[&Tensor]) -> Result<Tensor> {
 
 /// Every row less its mean, over its deviation.
 fn normalize(x: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if crate::nn::ops::on_cuda(x) {
+        return crate::nn::cuda::normalize(x, EPS);
+    }
     let x = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
     let variance = x.sqr()?.mean_keepdim(D::Minus1)?;
     x.broadcast_mul(&(variance + EPS)?.sqrt()?.recip()?)
