@@ -39,9 +39,8 @@ fn main() {
 fn compile_kernels() {
     let nvcc = var("NVCC").unwrap_or_else(|_| "nvcc".to_owned());
     let out = var("OUT_DIR").expect("cargo sets it");
-    let done = Command::new(&nvcc)
-        .args(["--ptx", "-arch=compute_80", "--output-directory", &out, KERNELS])
-        .status();
+    let done =
+        Command::new(&nvcc).args(["--ptx", "-arch=compute_80", "--output-directory", &out, KERNELS]).status();
     match done {
         Ok(status) if status.success() => {}
         Ok(status) => panic!("{nvcc} ended with {status} on {KERNELS}"),

@@ -262,7 +262,8 @@ pub(crate) fn keep_memory(device: &Device, bytes: u64) {
             // SAFETY: the device is open, so its pool is there; the attribute is a 64-bit number. Where a driver refuses, memory is
             // given back as before.
             unsafe {
-                let pool = result::device::get(ordinal as i32).and_then(|d| result::device::get_default_mem_pool(d));
+                let pool =
+                    result::device::get(ordinal as i32).and_then(|d| result::device::get_default_mem_pool(d));
                 let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
                 let value = std::ptr::from_mut(&mut bytes).cast();
                 let _ = pool.and_then(|pool| result::mem_pool::set_attribute(pool, attribute, value));

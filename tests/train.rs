@@ -105,6 +105,7 @@ fn options(out: &Path) -> RunOptions {
         eval_limit: 4,
         sheet_rows: 2,
         time_limit: None,
+        fit_time: false,
         description: Description {
             name: "tiny".into(),
             version: "0.0.1".into(),
@@ -494,4 +495,29 @@ fn a_model_without_a_labeler_says_so() {
     let recipe = labeler_recipe(root.path(), Path::new("nowhere"));
     let error = train(&Recipe { init: None, ..recipe }, &root.path().join("none")).unwrap_err();
     assert!(error.to_string().contains("--init MODEL"), "{error}");
+}
+
+#[test]
+fn a_run_that_is_to_fit_its_time_makes_the_steps_that_do_and_ends_with_the_rates_at_nought() {
+    let root = tempfile::tempdir().unwrap();
+    write_data(root.path());
+    let recipe = Recipe { steps: 1_000_000, ..recipe(root.path()) };
+    let limit = Some(std::time::Duration::from_secs(4));
+    let options = RunOptions {
+        time_limit: limit,
+        fit_time: true,
+        eval_every: 1_000_000,
+        sheet_every: 1_000_000,
+        ..options(&root.path().join("run"))
+    };
+    let ending = run(recipe, &options, &Device::Cpu, &AtomicBool::new(false), &mut |_| {}).unwrap();
+    assert_eq!(ending, Ending::Finished);
+    let text = std::fs::read_to_string(root.path().join("run/metrics.jsonl")).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let steps: Vec<_> = lines.filter(|line| line.get("steps per second").is_some()).collect();
+    let rates: Vec<f64> = steps.iter().map(|line| line["generator rate"].as_f64().unwrap()).collect();
+    assert!(rates.len() > 10, "{} steps", rates.len());
+    assert!(rates[rates.len() - 1] < 0.2 * rates[0], "{rates:?}");
+    // Constant for half of the time.
+    assert!(rates[rates.len() / 3] > 0.9 * rates[0], "{rates:?}");
 }

@@ -262,13 +262,7 @@ impl Dataset {
 
     /// The batch of one step: a function of `seed` and `step` alone. How samples are drawn
     /// and varied is `variation`'s to say.
-    pub fn batch(
-        &self,
-        seed: u64,
-        step: usize,
-        size: usize,
-        variation: &Variation,
-    ) -> Result<Drawn<Batch>> {
+    pub fn batch(&self, seed: u64, step: usize, size: usize, variation: &Variation) -> Result<Drawn<Batch>> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(step as u64 + 1);
         let plans: Vec<Plan> = (0..size).map(|_| self.plan(&mut rng, variation)).collect();

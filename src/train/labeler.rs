@@ -177,6 +177,10 @@ impl Trained for LabelerTrainer {
         self.step = step;
     }
 
+    fn set_steps(&mut self, steps: usize) {
+        self.recipe.steps = steps;
+    }
+
     fn state(&self) -> BTreeMap<String, Tensor> {
         named([
             ("labeler", detached(&self.variables)),

@@ -24,6 +24,9 @@ pub trait Trained {
     /// Goes on after `step` steps, once the tensors of [`state`](Self::state) are set.
     fn set_steps_done(&mut self, step: usize);
 
+    /// Makes the run one of `steps` steps in all.
+    fn set_steps(&mut self, steps: usize);
+
     /// Every tensor that the next steps depend on, by name: the run's own, not copies, so that setting their elements sets the
     /// run's.
     fn state(&self) -> BTreeMap<String, Tensor>;
@@ -64,6 +67,10 @@ impl Trained for Trainer {
 
     fn set_steps_done(&mut self, step: usize) {
         self.set_steps_done(step);
+    }
+
+    fn set_steps(&mut self, steps: usize) {
+        self.set_steps(steps);
     }
 
     fn state(&self) -> BTreeMap<String, Tensor> {

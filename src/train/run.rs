@@ -34,6 +34,9 @@ pub struct RunOptions {
     /// Rows of either kind on a sheet.
     pub sheet_rows: usize,
     pub time_limit: Option<Duration>,
+    /// Make as many steps as fit into the time limit, rather than the recipe's: their number, and with it when the learning rates
+    /// fall, follows the speed so far.
+    pub fit_time: bool,
     pub description: Description,
 }
 
@@ -139,15 +142,17 @@ pub fn run(
     let mut metrics = MetricsFile::open(&dir.metrics(), trainer.steps_done())?;
     report(Event::Ready { pictures: data.len(), held: data.held_len(), steps_done: trainer.steps_done() });
 
-    let steps = trainer.recipe().steps;
     let save = |trainer: &dyn Trained| -> Result<()> {
+        dir.write_recipe(trainer.recipe())?;
         dir.save(trainer, data.hash())?;
         let (metadata, tensors) = trainer.model(&options.description, &data)?;
         model::save(&dir.model(), &metadata, &tensors, DType::F16)
     };
     let (mut logged_at, mut logged) = (Instant::now(), trainer.steps_done());
+    let mut fit = options.time_limit.filter(|_| options.fit_time).map(|limit| Fit::new(start + limit));
     let ending = loop {
         let done = trainer.steps_done();
+        let steps = trainer.recipe().steps;
         if done >= steps {
             break Ending::Finished;
         }
@@ -168,6 +173,10 @@ pub fn run(
             }
         };
         let done = trainer.steps_done();
+        if let Some(steps) = fit.as_mut().and_then(|fit| fit.steps(done)) {
+            trainer.set_steps(steps);
+        }
+        let steps = trainer.recipe().steps;
         report(Event::Step { done, steps, losses: &losses });
         let due = |every: usize| done.is_multiple_of(every) || done == steps;
         if due(options.log_every) {
@@ -195,10 +204,49 @@ pub fn run(
             report(Event::Saved { done });
         }
         logged_at += pause.elapsed();
+        if let Some(fit) = &mut fit {
+            fit.pause(pause.elapsed());
+        }
     };
     save(&*trainer)?;
     report(Event::Saved { done: trainer.steps_done() });
     Ok(ending)
+}
+
+/// How many steps fit into the time there is.
+struct Fit {
+    end: Instant,
+    /// When the first steps, which are slower, were done, and how many.
+    since: Option<(Instant, usize)>,
+    first: Option<usize>,
+}
+
+impl Fit {
+    const SLOW: usize = 5;
+
+    fn new(end: Instant) -> Self {
+        Self { end, since: None, first: None }
+    }
+
+    /// Steps in all, by the speed so far; none while that is not known.
+    fn steps(&mut self, done: usize) -> Option<usize> {
+        let now = Instant::now();
+        let first = *self.first.get_or_insert(done);
+        if done < first + Self::SLOW {
+            return None;
+        }
+        let &mut (since, from) = self.since.get_or_insert((now, done));
+        let each = (done > from).then(|| (now - since).as_secs_f64() / (done - from) as f64)?;
+        let left = self.end.saturating_duration_since(now).as_secs_f64();
+        Some(done + (left / each) as usize)
+    }
+
+    /// Leaves time that was not spent on steps out of the speed.
+    fn pause(&mut self, time: Duration) {
+        if let Some((since, _)) = &mut self.since {
+            *since += time;
+        }
+    }
 }
 
 /// A run goes on with its own recipe alone; only the number of steps may change.

@@ -418,6 +418,11 @@ impl Trainer {
     pub(super) fn set_steps_done(&mut self, step: usize) {
         self.step = step;
     }
+
+    /// Makes the run one of `steps` steps in all.
+    pub(super) fn set_steps(&mut self, steps: usize) {
+        self.recipe.steps = steps;
+    }
 }
 
 /// Refuses losses and gradients that are not finite.

@@ -133,6 +133,9 @@ pub struct Args {
     /// Save and stop after this many minutes.
     #[arg(long, value_name = "MINUTES")]
     time_limit: Option<f64>,
+    /// Make as many steps as fit into --time-limit: their number, and when the learning rates fall, follow the speed.
+    #[arg(long, requires = "time_limit", conflicts_with = "steps")]
+    fit_time: bool,
     /// auto, cpu, cuda, cuda:N, metal or metal:N.
     #[arg(long, value_name = "DEVICE", default_value_t = Choice::Cpu)]
     device: Choice,
@@ -200,7 +203,7 @@ pub fn run(args: Args) -> Result<bool> {
     let bar = ProgressBar::new(recipe.steps as u64);
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} steps, {eta} left; {msg}");
     bar.set_style(style.map_err(|e| Error::invalid(e.to_string()))?);
-    let steps = recipe.steps;
+    let mut steps = recipe.steps;
     let mut done_steps = 0;
     let ending = train::run(recipe, &options, &device, &stop, &mut |event| match event {
         Event::Ready { pictures: (own, pairs), held: (held, held_pairs), steps_done } => {
@@ -211,7 +214,9 @@ pub fn run(args: Args) -> Result<bool> {
             bar.reset_eta();
             done_steps = steps_done;
         }
-        Event::Step { done, losses, .. } => {
+        Event::Step { done, steps: of, losses } => {
+            steps = of;
+            bar.set_length(of as u64);
             let losses: Vec<_> = losses.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
             bar.set_message(losses.join(", "));
             bar.set_position(done as u64);
@@ -371,6 +376,7 @@ fn options(args: &Args, recipe: &Recipe) -> Result<RunOptions> {
         eval_limit: args.eval_limit,
         sheet_rows: args.sheet_rows,
         time_limit,
+        fit_time: args.fit_time,
         description: Description {
             name: args.name.clone().unwrap_or_else(|| folder(&recipe.data)),
             version: version(args, recipe)?,

@@ -48,6 +48,38 @@ static EMULATE: Lazy<Mutex<Emulate>> = Lazy::new(|| {
     }
 });
 
+/// Memory that ends where no more may be touched, so that a kernel that goes past it is caught in the act.
+struct Guarded {
+    start: *mut c_void,
+    bytes: usize,
+    first: *mut f32,
+}
+
+impl Guarded {
+    fn new(values: &[f32]) -> Self {
+        // SAFETY: pages of our own, the last of which is closed; the values fit in front of it.
+        unsafe {
+            let page = libc::sysconf(libc::_SC_PAGESIZE) as usize;
+            let used = size_of_val(values).next_multiple_of(page);
+            let (protection, flags) =
+                (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            let start = libc::mmap(std::ptr::null_mut(), used + page, protection, flags, -1, 0);
+            assert_ne!(start, libc::MAP_FAILED);
+            assert_eq!(libc::mprotect(start.byte_add(used), page, libc::PROT_NONE), 0);
+            let first = start.byte_add(used).cast::<f32>().sub(values.len());
+            first.copy_from_nonoverlapping(values.as_ptr(), values.len());
+            Self { start, bytes: used + page, first }
+        }
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new`.
+        unsafe { libc::munmap(self.start, self.bytes) };
+    }
+}
+
 pub(super) fn run(
     kernel: &str,
     numbers: &Numbers,
@@ -56,8 +88,9 @@ pub(super) fn run(
     len: usize,
 ) -> Result<Storage> {
     // What is not written shows.
-    let mut out = vec![f32::NAN; len];
-    let input = |i: usize| inputs.get(i).map_or(std::ptr::null(), |input| input.as_ptr());
+    let out = Guarded::new(&vec![f32::NAN; len]);
+    let inputs: Vec<Guarded> = inputs.iter().map(|values| Guarded::new(values)).collect();
+    let input = |i: usize| inputs.get(i).map_or(std::ptr::null(), |input| input.first.cast_const());
     let name = CString::new(kernel).expect("no zero in a name");
     let emulate = EMULATE.lock().unwrap_or_else(|e| e.into_inner());
     // SAFETY: the arguments are those of every kernel; that it keeps to its inputs and output is what is tested.
@@ -70,12 +103,14 @@ pub(super) fn run(
             input(1),
             input(2),
             input(3),
-            out.as_mut_ptr(),
+            out.first,
         )
     };
     if missing != 0 {
         bail!("{kernel}: not in kernels.cu")
     }
+    // SAFETY: written above.
+    let out = unsafe { std::slice::from_raw_parts(out.first, len) }.to_vec();
     Ok(Storage::Cpu(CpuStorage::F32(out)))
 }
 
@@ -111,7 +146,8 @@ fn same(
     let gradients = |y: &Tensor| (y * &weights).unwrap().sum_all().unwrap().backward().unwrap();
     let (ours, theirs) = (gradients(&y), gradients(&wanted));
     for (i, variable) in variables.iter().enumerate() {
-        let of = |store: &candle_core::backprop::GradStore| store.get(variable).unwrap().contiguous().unwrap();
+        let of =
+            |store: &candle_core::backprop::GradStore| store.get(variable).unwrap().contiguous().unwrap();
         near(&format!("gradient of argument {i}"), &of(&ours), &of(&theirs));
     }
 }
@@ -211,7 +247,8 @@ fn norms_have_the_plain_values_and_gradients() {
 #[test]
 fn rows_are_normalized_without_weight_and_bias() {
     let x = random(&[7, 40], 1).as_detached_tensor();
-    let (one, zero) = (Tensor::ones(40, x.dtype(), x.device()).unwrap(), x.get(0).unwrap().zeros_like().unwrap());
+    let (one, zero) =
+        (Tensor::ones(40, x.dtype(), x.device()).unwrap(), x.get(0).unwrap().zeros_like().unwrap());
     let apart = super::normalize(&x, 1e-5).unwrap() - plain::layer_norm(&x, &one, &zero, 1e-5).unwrap();
     assert!(apart.unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap() < 1e-5);
 }

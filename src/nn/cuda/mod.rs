@@ -12,7 +12,8 @@ use std::sync::Mutex;
 
 use candle_core::op::BackpropOp;
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor, bail,
+    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor,
+    bail,
 };
 
 use super::ops::Activation;
@@ -89,7 +90,13 @@ impl<G: Fn(&Tensor, &Tensor, &Tensor) -> Result<(Gradient, Gradient)>> CustomOp2
         self.take_cpu()
     }
 
-    fn cuda_fwd(&self, _: &CudaStorage, _: &Layout, _: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
+    fn cuda_fwd(
+        &self,
+        _: &CudaStorage,
+        _: &Layout,
+        _: &CudaStorage,
+        _: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
         self.take_cuda()
     }
 
@@ -99,7 +106,9 @@ impl<G: Fn(&Tensor, &Tensor, &Tensor) -> Result<(Gradient, Gradient)>> CustomOp2
 }
 
 /// From all three arguments and the result's gradient.
-impl<G: Fn(&Tensor, &Tensor, &Tensor, &Tensor) -> Result<(Gradient, Gradient, Gradient)>> CustomOp3 for Node<G> {
+impl<G: Fn(&Tensor, &Tensor, &Tensor, &Tensor) -> Result<(Gradient, Gradient, Gradient)>> CustomOp3
+    for Node<G>
+{
     fn name(&self) -> &'static str {
         self.name
     }
@@ -305,7 +314,8 @@ fn product(
                 let parts = if n > 1 && rows.is_multiple_of(64) { (rows / 2048).clamp(1, 64) } else { 1 };
                 let parts = if rows.is_multiple_of(parts) { parts } else { 1 };
                 let unfolded = windows.unfold(&x.detach())?.reshape((n * parts, rows / parts, taps))?;
-                let products = unfolded.transpose(1, 2)?.matmul(&g.reshape((n * parts, rows / parts, outputs))?)?;
+                let products =
+                    unfolded.transpose(1, 2)?.matmul(&g.reshape((n * parts, rows / parts, outputs))?)?;
                 Some(total(&products, n, parts, taps * outputs)?.reshape((n, taps, outputs))?)
             }
             false => None,
@@ -323,8 +333,7 @@ pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resu
     let Some(bias) = bias else { return super::ops::plain::linear(x, weight, None) };
     let (outputs, inputs) = weight.dims2()?;
     let rows = x.elem_count() / inputs;
-    let windows =
-        Windows { pictures: rows, height: 1, width: 1, inputs, kernel: 1, stride: 1, padding: 0 };
+    let windows = Windows { pictures: rows, height: 1, width: 1, inputs, kernel: 1, stride: 1, padding: 0 };
     let mut dims = x.dims().to_vec();
     *dims.last_mut().expect("x has a last dimension") = outputs;
     product(x, &weight.t()?.unsqueeze(0)?, bias, windows, dims)
@@ -343,10 +352,11 @@ pub(super) fn grouped_conv2d(
     let o = no / n;
     let windows = Windows { pictures: n * m, height, width, inputs, kernel, stride, padding };
     let (ho, wo) = windows.out();
-    let weight = weight
-        .reshape((n, o, inputs, kernel, kernel))?
-        .permute((0, 3, 4, 2, 1))?
-        .reshape((n, windows.taps(), o))?;
+    let weight = weight.reshape((n, o, inputs, kernel, kernel))?.permute((0, 3, 4, 2, 1))?.reshape((
+        n,
+        windows.taps(),
+        o,
+    ))?;
     let bias = match bias {
         Some(bias) => bias.clone(),
         None => Tensor::zeros(no, DType::F32, x.device())?,
@@ -434,14 +444,9 @@ pub(super) fn group_norm(
     let chunks = Chunks::new(pictures, area, c);
     let moments =
         run("column_moments", chunks.numbers(&[])?, &[&x.detach()], (pictures, chunks.chunks, 2 * c))?;
-    let (numbers, blocks) =
-        each(pictures * groups, &[area, c, chunks.per_chunk, chunks.chunks, groups])?;
-    let statistics = run(
-        "group_statistics",
-        (numbers.with(eps as f32), blocks),
-        &[&moments],
-        (pictures, groups, 2),
-    )?;
+    let (numbers, blocks) = each(pictures * groups, &[area, c, chunks.per_chunk, chunks.chunks, groups])?;
+    let statistics =
+        run("group_statistics", (numbers.with(eps as f32), blocks), &[&moments], (pictures, groups, 2))?;
     let backward = move |x: &Tensor, statistics: &Tensor, affine: Option<&Tensor>, g: &Tensor| -> Result<_> {
         let sums = norm.sums(x, g, statistics, affine, chunks)?;
         let inputs: Vec<_> = [&sums, statistics].into_iter().chain(affine).collect();
@@ -462,9 +467,8 @@ pub(super) fn group_norm(
         }
         None => {
             let y = norm.apply(&x, &statistics, None)?;
-            let gradients = move |x: &Tensor, _: &Tensor, g: &Tensor| {
-                Ok(backward(&x.detach(), &statistics, None, g)?.0)
-            };
+            let gradients =
+                move |x: &Tensor, _: &Tensor, g: &Tensor| Ok(backward(&x.detach(), &statistics, None, g)?.0);
             x.apply_op1(Node::new("instance norm", y, shape, gradients))
         }
     }
@@ -476,16 +480,14 @@ pub(super) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -
     let count = x.elem_count() / c;
     let norm = Norm { columns: c, area: 1, groups: 1, pictures: count, activation: Activation::None };
     let (numbers, blocks) = rows(count, &[c])?;
-    let statistics =
-        run("row_statistics", (numbers.with(eps as f32), blocks), &[&x.detach()], (count, 2))?;
+    let statistics = run("row_statistics", (numbers.with(eps as f32), blocks), &[&x.detach()], (count, 2))?;
     let affine = affine_of(weight, bias, 1)?;
     let y = norm.apply(&x, &statistics, Some(&affine))?;
     let shape = x.shape().clone();
     let gradients = move |x: &Tensor, affine: &Tensor, g: &Tensor| {
         let (x, affine) = (x.detach(), affine.detach());
         let sums = norm.sums(&x, g, &statistics, Some(&affine), Chunks::new(1, count, c))?;
-        let common =
-            run("row_gradients", rows(count, &[c])?, &[&x, g, &statistics, &affine], (count, 4))?;
+        let common = run("row_gradients", rows(count, &[c])?, &[&x, g, &statistics, &affine], (count, 4))?;
         Ok((Some(norm.gradient(&x, g, &common, Some(&affine))?), Some(sums.reshape((1, 2, c))?)))
     };
     x.apply_op2(&affine, Node::new("layer norm", y, shape, gradients))
@@ -535,8 +537,9 @@ fn swap_middle(
     let count = b * p * q * d;
     let (n, blocks) = each(count, &[p, q, d])?;
     let y = launch("swap_middle", &n, blocks, &[&x], count)?;
-    let gradients =
-        move |x: &Tensor, _: &Tensor, g: &Tensor| run("swap_middle", each(count, &[q, p, d])?, &[g], x.shape());
+    let gradients = move |x: &Tensor, _: &Tensor, g: &Tensor| {
+        run("swap_middle", each(count, &[q, p, d])?, &[g], x.shape())
+    };
     x.apply_op1(Node::new("swap", y, shape, gradients))
 }
 
@@ -590,8 +593,9 @@ pub(super) fn geglu(x: &Tensor) -> Result<Tensor> {
     let count = x.elem_count() / 2;
     let (n, blocks) = each(count, &[h])?;
     let y = launch("geglu", &n, blocks, &[&x], count)?;
-    let gradients =
-        move |x: &Tensor, _: &Tensor, g: &Tensor| run("geglu_gradient", each(count, &[h])?, &[x, g], x.shape());
+    let gradients = move |x: &Tensor, _: &Tensor, g: &Tensor| {
+        run("geglu_gradient", each(count, &[h])?, &[x, g], x.shape())
+    };
     x.apply_op1(Node::new("geglu", y, dims, gradients))
 }
 
