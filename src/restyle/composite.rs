@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
+use super::edges::Edges;
 use super::grid::Grid;
 use super::regions::Regions;
 use super::shape::Shape;
@@ -13,10 +14,6 @@ use super::window::{Bounds, Window};
 use crate::image::{LabelMap, RgbImage, View, ViewMut};
 use crate::progress::Progress;
 use crate::{Error, Result};
-
-/// Squared distance of two classes' colours at which a border pixel's own colour counts as much as the labels in saying how
-/// much of it belongs to either: some noise.
-const NOISE: f32 = 0.03 * 0.03;
 
 /// Pixels between two reports of progress: some 10 ms of work.
 const BLOCK: usize = 1 << 18;
@@ -98,6 +95,7 @@ impl Change<'_> {
     ) -> Result<()> {
         let (width, height) = (content.width(), content.height());
         let rows = (BLOCK / width).max(1);
+        let edges = bounds.and_then(|bounds| self.edges(content, bounds));
         let mut go_on = true;
         for from in (0..height).step_by(rows) {
             go_on = go_on && progress.at(from as f32 / height as f32).is_ok();
@@ -106,7 +104,7 @@ impl Change<'_> {
             }
             let to = (from + rows).min(height);
             out.rows_mut(from, to).for_each_init(
-                || RowWork::new(self),
+                || RowWork::new(self, edges.as_ref()),
                 |work, (y, mut row)| {
                     row.copy(&content.row(y));
                     if let Some(b) = bounds.filter(|b| (b.top..b.bottom).contains(&y)) {
@@ -117,6 +115,14 @@ impl Change<'_> {
             );
         }
         Ok(())
+    }
+
+    /// The edges between classes within `bounds`; none where nothing changes, or nothing meets.
+    fn edges(&self, content: &View, bounds: Bounds) -> Option<Edges> {
+        let labels = self.coverage.labels;
+        let several = labels.counts().iter().filter(|&&count| count > 0).count() > 1;
+        let changes = self.grids.iter().any(Option::is_some);
+        (several && changes).then(|| Edges::of(content, labels, &self.window, &self.regions, bounds))
     }
 
     /// Compares the bytes of every pixel outside the mask.
@@ -173,7 +179,8 @@ impl Change<'_> {
 }
 
 /// Buffers of one row.
-struct RowWork {
+struct RowWork<'a> {
+    edges: Option<&'a Edges>,
     rgb: Vec<f32>,
     coverage: Vec<f32>,
     /// Whether a pixel's neighbours are all of its own class and unchanged.
@@ -194,10 +201,10 @@ struct Slab {
 /// pixels, may be from where it is.
 const SOFT: [f32; 3] = [0.25, 0.5, 0.25];
 
-impl RowWork {
-    fn new(change: &Change) -> Self {
+impl<'a> RowWork<'a> {
+    fn new(change: &Change, edges: Option<&'a Edges>) -> Self {
         let slabs = (0..change.grids.len()).map(|_| Slab::default()).collect();
-        Self { rgb: Vec::new(), coverage: Vec::new(), inner: Vec::new(), slabs }
+        Self { edges, rgb: Vec::new(), coverage: Vec::new(), inner: Vec::new(), slabs }
     }
 
     /// The colours of row `y` within `bounds`, and its coverage: 0 where nothing changes.
@@ -219,9 +226,9 @@ impl RowWork {
             let old = [pixel[0], pixel[1], pixel[2]];
             let class = usize::from(row[x]);
             let new = if self.inner[i] {
-                self.unchanged(change, class, x, y, &old)
+                self.mixture(change, x, y, &old, &[(class, 1.0)])
             } else {
-                self.border(change, content, x, y, &old)
+                self.border(change, x, y, &old)
             };
             match new {
                 // An infinite or undefined sample has no colour to change.
@@ -259,22 +266,6 @@ impl RowWork {
         }));
     }
 
-    /// A pixel well within its class.
-    fn unchanged(
-        &mut self,
-        change: &Change,
-        class: usize,
-        x: usize,
-        y: usize,
-        old: &[f32; 3],
-    ) -> Option<[f32; 3]> {
-        let region = change.regions.at(class, x, y);
-        let grid = change.grids[region].as_ref()?;
-        let mut new = *old;
-        self.add(change, grid, region, x, y, old, 1.0, &mut new);
-        Some(new)
-    }
-
     #[allow(clippy::too_many_arguments)]
     #[inline]
     fn add(
@@ -301,14 +292,7 @@ impl RowWork {
     }
 
     /// A pixel at a border between classes.
-    fn border(
-        &mut self,
-        change: &Change,
-        content: &View,
-        x: usize,
-        y: usize,
-        old: &[f32; 3],
-    ) -> Option<[f32; 3]> {
+    fn border(&mut self, change: &Change, x: usize, y: usize, old: &[f32; 3]) -> Option<[f32; 3]> {
         let (labels, target) = (change.coverage.labels, change.coverage.target);
         let (width, height) = (labels.width(), labels.height());
         let near = |v: usize, step: usize, size: usize| (v + step).saturating_sub(1).min(size - 1);
@@ -347,101 +331,58 @@ impl RowWork {
             }
             return (total > 0.0).then(|| sum.map(|v| v / total));
         }
-        self.mixture(change, content, x, y, old, met)
+        let mut shares = [(0usize, 0.0f32); 18];
+        let mut count = 0;
+        for &(class, share, _) in met.iter().filter(|m| m.1 > 0.0) {
+            shares[count] = (class, share);
+            count += 1;
+        }
+        self.mixture(change, x, y, old, &shares[..count])
     }
-}
 
-impl RowWork {
-    /// A pixel that a lens or antialiasing may have mixed of two classes. How much of it belongs to either is told by its
+    /// A pixel that a lens or antialiasing may have mixed of several classes. How much of it belongs to each is told by its
     /// colour between theirs nearby; then each part changes as its class does. Were the mixed colour itself changed, a fringe
-    /// of the old colours would stay along every border.
+    /// of the old colours would stay along every edge. `shares` are the labels' of the pixel and its neighbours.
     fn mixture(
         &mut self,
         change: &Change,
-        content: &View,
         x: usize,
         y: usize,
         old: &[f32; 3],
-        met: &[(usize, f32, f32)],
+        shares: &[(usize, f32)],
     ) -> Option<[f32; 3]> {
-        if met.iter().all(|&(class, ..)| change.grids[change.regions.at(class, x, y)].is_none()) {
-            return None;
-        }
         let own = usize::from(change.coverage.labels.get(x, y));
-        let other = met.iter().filter(|m| m.0 != own).max_by(|a, b| a.1.total_cmp(&b.1));
-        let Some(&(other, weight, _)) = other else {
-            return self.unchanged(change, own, x, y, old);
-        };
-        let [own_rgb, other_rgb] = colors_near(content, change.coverage.labels, x, y, [own, other]);
-        let (Some(a), Some(b)) = (own_rgb, other_rgb) else {
-            return self.unchanged(change, own, x, y, old);
-        };
-        let (mut along, mut square) = (0.0, 0.0);
-        for c in 0..3 {
-            along += (old[c] - a[c]) * (b[c] - a[c]);
-            square += (b[c] - a[c]) * (b[c] - a[c]);
-        }
-        let part = ((along + NOISE * weight) / (square + NOISE)).clamp(0.0, 1.0);
-        // What neither colour explains, grain and texture, is in both parts.
-        let rest: [f32; 3] = std::array::from_fn(|c| old[c] - a[c] - part * (b[c] - a[c]));
-        let mut new = *old;
-        for (class, rgb, share) in [(own, a, 1.0 - part), (other, b, part)] {
+        let mixture = self.edges.and_then(|edges| edges.mixture(x, y, old, own, shares));
+        let certain = mixture.as_ref().map_or(0.0, |mixture| mixture.certain);
+        let (mut new, mut changes) = (*old, false);
+        let mut add = |class: usize, rgb: &[f32; 3], weight: f32| {
             let region = change.regions.at(class, x, y);
-            if let Some(grid) = &change.grids[region] {
-                let rgb = std::array::from_fn(|c| rgb[c] + rest[c]);
-                self.add(change, grid, region, x, y, &rgb, share, &mut new);
+            if let (Some(grid), true) = (&change.grids[region], weight > 0.0) {
+                self.add(change, grid, region, x, y, rgb, weight, &mut new);
+                changes = true;
+            }
+        };
+        if let Some(mixture) = mixture {
+            // What the colours do not explain is in every part.
+            let rest = mixture.rest(old);
+            for part in mixture.parts() {
+                let rgb = std::array::from_fn(|c| part.rgb[c] + rest[c]);
+                add(part.class, &rgb, certain * part.share);
             }
         }
-        Some(new)
+        if certain < 1.0 {
+            for &(class, share) in shares {
+                add(class, old, (1.0 - certain) * share);
+            }
+        }
+        changes.then_some(new)
     }
-}
-
-/// Mean colours of two classes around a pixel, those well within their class first.
-fn colors_near(
-    content: &View,
-    labels: &LabelMap,
-    x: usize,
-    y: usize,
-    classes: [usize; 2],
-) -> [Option<[f32; 3]>; 2] {
-    let (width, height) = (labels.width() as i64, labels.height() as i64);
-    let mut sums = [([0.0f32; 3], 0.0f32); 2];
-    for dy in [-4i64, -2, -1, 0, 1, 2, 4] {
-        let ny = y as i64 + dy;
-        if !(0..height).contains(&ny) {
-            continue;
-        }
-        let (row, pixels) = (labels.row(ny as usize), content.row(ny as usize));
-        let up = labels.row((ny - 1).max(0) as usize);
-        let down = labels.row((ny + 1).min(height - 1) as usize);
-        for dx in [-4i64, -2, -1, 0, 1, 2, 4] {
-            let nx = x as i64 + dx;
-            if !(0..width).contains(&nx) || (dx == 0 && dy == 0) {
-                continue;
-            }
-            let at = nx as usize;
-            let class = row[at];
-            let Some(k) = classes.iter().position(|&c| c == usize::from(class)) else { continue };
-            let (l, r) = ((nx - 1).max(0) as usize, (nx + 1).min(width - 1) as usize);
-            let within = up[at] == class && down[at] == class && row[l] == class && row[r] == class;
-            let weight = if within { 1.0 } else { 0.01 } / (4 + dx * dx + dy * dy) as f32;
-            let mut rgb = [0.0; 3];
-            pixels.read(at, &mut rgb);
-            if rgb.iter().all(|v| v.is_finite()) {
-                for (sum, v) in sums[k].0.iter_mut().zip(rgb) {
-                    *sum += weight * v;
-                }
-                sums[k].1 += weight;
-            }
-        }
-    }
-    sums.map(|(sum, total)| (total > 0.0).then(|| sum.map(|v| v / total)))
 }
 
 /// Memory that [`Change::write`] takes, in bytes.
-pub(super) fn bytes(width: usize, threads: usize) -> u64 {
+pub(super) fn bytes(width: usize, height: usize, threads: usize) -> u64 {
     // Colours, coverage and flags of a row for each thread; the check has a row of coverage.
-    (threads * width * (12 + 4 + 1 + 4)) as u64
+    (threads * width * (12 + 4 + 1 + 4)) as u64 + Edges::bytes(width, height, threads)
 }
 
 /// So that a caller's own mistake is found before the work.

@@ -9,6 +9,7 @@
 
 mod composite;
 mod confidence;
+mod edges;
 mod grid;
 mod matrix;
 mod regions;
@@ -218,7 +219,7 @@ pub fn plan(job: &Job) -> u64 {
 /// As [`plan`], for work on so many threads. To ask rayon for their number would start its own on a thread that has none.
 pub(crate) fn plan_on(job: &Job, threads: usize) -> u64 {
     let (width, height) = (job.content.width().max(job.labels.width()), job.content.height());
-    let mut needed = composite::bytes(width, threads);
+    let mut needed = composite::bytes(width, height, threads);
     match job.method {
         Method::Network { network, .. } => {
             let config = network.config();
