@@ -420,8 +420,8 @@ impl Look<'_> {
     fn edge(&self, x: usize, y: usize, widest: f32) -> Edge {
         /// Contrast of its sides below which an edge cannot be seen.
         const CONTRAST: f32 = 0.06;
-        /// One as sharp as pixels are, of which nothing else is known.
-        const SHARP: Edge = Edge { reach: 1.25, trust: 0.0 };
+        /// One as sharp as pixels are, with labels a pixel beside it.
+        const SHARP: Edge = Edge { reach: 2.0, trust: 0.0 };
         let side = self.rgb.width;
         let certain = |i: usize| (self.distance[i] / widest).min(1.0).powi(2) + 1e-3;
         let around = self.around(x, y, (widest / 2.0).round() as usize, certain);
@@ -430,7 +430,9 @@ impl Look<'_> {
         let inside = |&(x, y): &(usize, usize)| x < side && y < side;
         let others = beside.into_iter().filter(inside).map(|(x, y)| self.labels.get(x, y));
         let Some(other) = others.filter(|&class| class != own).max() else { return SHARP };
-        let (Some(a), Some(b)) = (around.color(own), around.color(other)) else { return SHARP };
+        // A line that every step passes over still has its region's colour.
+        let color = |class: u8| around.color(class).or(self.means[(self.region)(usize::from(class), x, y)]);
+        let (Some(a), Some(b)) = (color(own), color(other)) else { return SHARP };
         let across: [f32; 3] = std::array::from_fn(|c| b[c] - a[c]);
         let contrast = across.iter().map(|v| v * v).sum::<f32>().sqrt();
         if contrast < CONTRAST {
@@ -446,7 +448,7 @@ impl Look<'_> {
                 steepest = steepest.max(square(here, self.color(i + 1)) + square(here, self.color(i + side)));
             }
         }
-        let reach = (0.75 * contrast / steepest.sqrt().max(1e-3) + 0.5).clamp(SHARP.reach, widest);
+        let reach = (0.75 * contrast / steepest.sqrt().max(1e-3) + 1.0).clamp(SHARP.reach, widest);
 
         // On its own side a class has more of its own colour than beyond; where it has not, as where a shadow at a bright
         // thing's foot meets its dark rim, colours would put the sides the wrong way round.
@@ -611,4 +613,128 @@ fn means(
         *total += weight;
     }
     sums.into_iter().map(|(sum, total)| (total > 0.0).then(|| sum.map(|v| (v / total) as f32))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{Picture, Samples};
+
+    const SIZE: usize = 96;
+
+    /// A picture and labels of columns alone.
+    fn edges(color: impl Fn(usize) -> [f32; 3], class: impl Fn(usize) -> u8) -> (Picture, LabelMap, Edges) {
+        let samples = (0..SIZE * SIZE).flat_map(|i| color(i % SIZE)).collect();
+        let picture = Picture::new(SIZE, SIZE, 3, Samples::F32(samples)).unwrap();
+        let labels = LabelMap::new(SIZE, SIZE, (0..SIZE * SIZE).map(|i| class(i % SIZE)).collect()).unwrap();
+        let all = Bounds { left: 0, top: 0, right: SIZE, bottom: SIZE };
+        let window = Window::whole(SIZE, SIZE);
+        let edges = Edges::of(&picture.view(), &labels, &window, &Regions::whole(3), all);
+        (picture, labels, edges)
+    }
+
+    /// How much of each column, in the middle row, is of class 1.
+    fn shares(color: impl Fn(usize) -> [f32; 3] + Copy, class: impl Fn(usize) -> u8) -> Vec<f32> {
+        let (_, labels, edges) = edges(color, class);
+        let y = SIZE / 2;
+        let of = |x: usize, class: usize| {
+            let share = |x: usize| f32::from(u8::from(usize::from(labels.get(x, y)) == class));
+            0.25 * share(x.saturating_sub(1)) + 0.5 * share(x) + 0.25 * share((x + 1).min(SIZE - 1))
+        };
+        (0..SIZE)
+            .map(|x| {
+                let said: Vec<_> =
+                    (0..3).map(|class| (class, of(x, class))).filter(|(_, share)| *share > 0.0).collect();
+                let own = usize::from(labels.get(x, y));
+                let Some(found) = edges.mixture(x, y, &color(x), own, &said) else { return of(x, 1) };
+                let by_color: f32 = found.parts().iter().filter(|p| p.class == 1).map(|p| p.share).sum();
+                found.certain * by_color + (1.0 - found.certain) * of(x, 1)
+            })
+            .collect()
+    }
+
+    const DARK: [f32; 3] = [0.2, 0.25, 0.3];
+    const LIGHT: [f32; 3] = [0.8, 0.6, 0.3];
+
+    fn between(t: f32) -> [f32; 3] {
+        std::array::from_fn(|c| DARK[c] + t * (LIGHT[c] - DARK[c]))
+    }
+
+    #[test]
+    fn the_pixels_of_a_soft_edge_are_as_much_of_each_side_as_the_lens_made_them() {
+        for width in [1.0f32, 2.0, 4.0] {
+            for beside in [-1i32, 0, 1] {
+                let truth = |x: usize| ((x as f32 - 48.0) / width + 0.5).clamp(0.0, 1.0);
+                let found = shares(|x| between(truth(x)), |x| u8::from(x as i32 >= 48 + beside));
+                for (x, &share) in found.iter().enumerate() {
+                    // The colours of the sides are means that take a little of the edge in.
+                    let off = (share - truth(x)).abs();
+                    assert!(
+                        off < 0.15,
+                        "width {width}, labels {beside} beside: column {x} is {share}, not {}",
+                        truth(x)
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn far_from_edges_pixels_are_their_classes_own() {
+        let grain =
+            |x: usize| between(if x < 48 { 0.0 } else { 1.0 }).map(|v| v + 0.2 * f32::from(x % 3 == 0));
+        let found = shares(grain, |x| u8::from(x >= 48));
+        assert!(found[..40].iter().all(|&share| share == 0.0), "{found:?}");
+        assert!(found[56..].iter().all(|&share| share == 1.0), "{found:?}");
+    }
+
+    #[test]
+    fn a_line_of_labels_has_no_part_in_what_its_sides_explain() {
+        // Class 2 is black and wide elsewhere; between classes 0 and 1 the labels have a line of it that the picture has not.
+        let color = |x: usize| match x {
+            0..20 => [0.02; 3],
+            20..60 => DARK,
+            60 => between(0.5),
+            _ => LIGHT,
+        };
+        let (_, _, edges) = edges(color, |x| match x {
+            0..20 | 60 => 2,
+            20..60 => 0,
+            _ => 1,
+        });
+        let found = edges.mixture(60, 48, &between(0.5), 2, &[(2, 0.5), (0, 0.25), (1, 0.25)]).unwrap();
+        let share =
+            |class: usize| found.parts().iter().filter(|p| p.class == class).map(|p| p.share).sum::<f32>();
+        assert_eq!((found.certain, share(2)), (1.0, 0.0));
+        assert!((share(1) - 0.5).abs() < 0.1, "{}", share(1));
+    }
+
+    #[test]
+    fn where_a_shadow_meets_a_rim_the_labels_decide() {
+        // A dark thing with a lighter rim on a floor with a dark shadow at its foot: by colour the sides are the wrong way round.
+        let color = |x: usize| match x {
+            45..48 => [0.3, 0.28, 0.26],
+            48..51 => [0.1; 3],
+            0..48 => [0.12; 3],
+            _ => [0.32, 0.3, 0.28],
+        };
+        let found = shares(color, |x| u8::from(x < 48));
+        let said: Vec<f32> = (0..SIZE)
+            .map(|x| match x {
+                0..47 => 1.0,
+                47 => 0.75,
+                48 => 0.25,
+                _ => 0.0,
+            })
+            .collect();
+        assert_eq!(found, said);
+    }
+
+    #[test]
+    fn distances_are_from_the_labels_edges_with_the_pixel_at_the_edge() {
+        let labels = LabelMap::new(8, 8, (0..64).map(|i| u8::from(i % 8 >= 4)).collect()).unwrap();
+        let (distance, nearest) = distances(&labels, 3.0);
+        assert_eq!(distance[..8], [f32::INFINITY, 2.5, 1.5, 0.5, 0.5, 1.5, 2.5, f32::INFINITY]);
+        assert_eq!(nearest[1..7], [3, 3, 3, 4, 4, 4]);
+    }
 }
