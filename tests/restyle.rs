@@ -241,6 +241,45 @@ fn smooth_gradients_stay_smooth() {
     }
 }
 
+/// A soft edge, its labels up to a pixel beside it, between a dark thing that becomes light and a light one that becomes dark: no
+/// pixel of it may be lighter or darker than both sides.
+#[test]
+fn edges_where_dark_becomes_light_have_no_line() {
+    let (width, height) = (96, 96);
+    let map = |edge: usize| (0..width * height).map(|i| u8::from(i % width >= edge)).collect();
+    let painted = |sides: [[f32; 3]; 2], share: &dyn Fn(usize) -> f32| {
+        let mut seed = 5;
+        let color = |i: usize| {
+            let (t, grain) = (share(i % width), 0.02 * noise(&mut seed));
+            [0, 1, 2].map(|c| sides[0][c] + t * (sides[1][c] - sides[0][c]) + grain)
+        };
+        Picture::new(width, height, 3, Samples::F32((0..width * height).flat_map(color).collect())).unwrap()
+    };
+    let (dark, light) = ([0.1, 0.12, 0.14], [0.6, 0.55, 0.5]);
+    let (became_light, became_dark) = ([0.9, 0.88, 0.86], [0.45, 0.3, 0.2]);
+    let hard = |x: usize| f32::from(u8::from(x >= 48));
+    let reference = painted([became_light, became_dark], &hard);
+    let reference_labels = LabelMap::new(width, height, map(48)).unwrap();
+    let statistics = Statistics::extract(&reference, &reference_labels, 2).unwrap();
+    for soft in [1.0, 4.0] {
+        let content = painted([dark, light], &|x| ((x as f32 - 48.0) / soft + 0.5).clamp(0.0, 1.0));
+        for edge in [47, 48, 49] {
+            let labels = LabelMap::new(width, height, map(edge)).unwrap();
+            let job = Job::new(&content, &labels, Method::Statistics(&statistics));
+            let (result, _) = restyle_to_picture(&job, Progress::NONE).unwrap();
+            let Samples::F32(samples) = result.samples() else { panic!("floats stay") };
+            for (i, rgb) in samples.chunks_exact(3).enumerate() {
+                for c in 0..3 {
+                    // Grain, and a sixth of the change for what the colours of the sides are not known better. A pixel changed as
+                    // one of the wrong side would be off by a half of it and more.
+                    let beyond = (became_dark[c] - rgb[c]).max(rgb[c] - became_light[c]);
+                    assert!(beyond < 0.12, "soft {soft}, labels at {edge}: column {} is {rgb:?}", i % width);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn highlights_and_negative_values_survive_in_float() {
     let (width, height) = (24, 24);

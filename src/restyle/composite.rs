@@ -217,6 +217,7 @@ impl<'a> RowWork<'a> {
         let (labels, target) = (change.coverage.labels, change.coverage.target);
         self.find_inner(labels, target, left, y);
         let row = labels.row(y);
+        let near = self.edges.map(|edges| edges.row(y));
         let mut rgb = std::mem::take(&mut self.rgb);
         for (i, pixel) in rgb.chunks_exact_mut(3).enumerate() {
             let x = left + i;
@@ -225,10 +226,12 @@ impl<'a> RowWork<'a> {
             }
             let old = [pixel[0], pixel[1], pixel[2]];
             let class = usize::from(row[x]);
-            let new = if self.inner[i] {
+            let new = if !self.inner[i] {
+                self.border(change, x, y, &old)
+            } else if near.is_some_and(|near| near.has(x)) {
                 self.mixture(change, x, y, &old, &[(class, 1.0)])
             } else {
-                self.border(change, x, y, &old)
+                self.inside(change, class, x, y, &old)
             };
             match new {
                 // An infinite or undefined sample has no colour to change.
@@ -264,6 +267,22 @@ impl<'a> RowWork<'a> {
             };
             same(up, middle, down) && (!shape_edit || same(up_t, middle_t, down_t))
         }));
+    }
+
+    /// A pixel well within its class.
+    fn inside(
+        &mut self,
+        change: &Change,
+        class: usize,
+        x: usize,
+        y: usize,
+        old: &[f32; 3],
+    ) -> Option<[f32; 3]> {
+        let region = change.regions.at(class, x, y);
+        let grid = change.grids[region].as_ref()?;
+        let mut new = *old;
+        self.add(change, grid, region, x, y, old, 1.0, &mut new);
+        Some(new)
     }
 
     #[allow(clippy::too_many_arguments)]

@@ -37,6 +37,8 @@ pub(super) struct Edges {
     scale: f32,
     /// The place in `nodes` of each pixel near an edge; [`NONE`] elsewhere.
     index: Vec<u32>,
+    /// The column in `index` that is nearest to each of the content's.
+    columns: Vec<u32>,
     nodes: Vec<Node>,
 }
 
@@ -168,7 +170,15 @@ impl Edges {
             index[i as usize] = nodes.len() as u32;
             nodes.push(node);
         }
-        Self { side, place: place.map(|v| v as f32), scale, index, nodes }
+        let place = place.map(|v| v as f32);
+        let columns = (0..width).map(|x| nearest_to(place[0] + place[1] * x as f32, side) as u32).collect();
+        Self { side, place, scale, index, columns, nodes }
+    }
+
+    /// The pixels near edges in row `y` of the content.
+    pub fn row(&self, y: usize) -> NearEdges<'_> {
+        let row = nearest_to(self.place[2] + self.place[3] * y as f32, self.side);
+        NearEdges { index: &self.index[row * self.side..][..self.side], columns: &self.columns }
     }
 
     /// Bytes that looking at a picture takes at most.
@@ -193,13 +203,14 @@ impl Edges {
     ) -> Option<Mixture> {
         let [sx, dx, sy, dy] = self.place;
         let last = (self.side - 1) as f32;
-        let (at_x, at_y) = ((sx + dx * x as f32).clamp(0.0, last), (sy + dy * y as f32).clamp(0.0, last));
-        let nearest = self.node(at_x.round() as usize, at_y.round() as usize)?;
+        let (at_x, at_y) = (sx + dx * x as f32, sy + dy * y as f32);
+        let nearest = self.node(nearest_to(at_x, self.side), nearest_to(at_y, self.side))?;
         let at_border = shares.len() > 1;
         if !at_border && nearest.distance > nearest.edge.reach + self.scale {
             return None;
         }
         // Colours, distance and reach between the four pixels around.
+        let (at_x, at_y) = (at_x.clamp(0.0, last), at_y.clamp(0.0, last));
         let (x0, y0) = (at_x as usize, at_y as usize);
         let (fx, fy) = (at_x - x0 as f32, at_y - y0 as f32);
         let mut sum = Sums::default();
@@ -225,6 +236,24 @@ impl Edges {
         found.certain = explained * if at_border { trust } else { trust * open };
         Some(found)
     }
+}
+
+/// Which pixels of a row are near edges.
+#[derive(Clone, Copy)]
+pub(super) struct NearEdges<'a> {
+    index: &'a [u32],
+    columns: &'a [u32],
+}
+
+impl NearEdges<'_> {
+    #[inline]
+    pub fn has(&self, x: usize) -> bool {
+        self.index[self.columns[x] as usize] != NONE
+    }
+}
+
+fn nearest_to(at: f32, side: usize) -> usize {
+    (at.round().max(0.0) as usize).min(side - 1)
 }
 
 /// Weighted sums of nodes.
@@ -681,8 +710,9 @@ mod tests {
 
     #[test]
     fn far_from_edges_pixels_are_their_classes_own() {
-        let grain =
-            |x: usize| between(if x < 48 { 0.0 } else { 1.0 }).map(|v| v + 0.2 * f32::from(x % 3 == 0));
+        let grain = |x: usize| {
+            between(if x < 48 { 0.0 } else { 1.0 }).map(|v| v + 0.2 * f32::from(x.is_multiple_of(3)))
+        };
         let found = shares(grain, |x| u8::from(x >= 48));
         assert!(found[..40].iter().all(|&share| share == 0.0), "{found:?}");
         assert!(found[56..].iter().all(|&share| share == 1.0), "{found:?}");
