@@ -125,6 +125,11 @@
 #define CA2_PRECISION_F16 3
 
 /**
+ * What each model asks for: bf16 where it says that its pictures hold in it and the device has it, else f32.
+ */
+#define CA2_PRECISION_AUTO 4
+
+/**
  * 8-bit samples, 0 to 255. A sample type plus 1 for gray, 2 for gray and alpha, 3 for RGB, 4 for RGB and alpha is a pixel
  * format, as below.
  */

@@ -50,8 +50,9 @@ pub struct Options {
     /// GPU, of the machine's memory and of the device's each.
     pub memory_limit: Option<u64>,
     /// What the factors of large products are rounded to when pictures are generated; see [`Precision`] for the devices that do
-    /// so. Codes of styles, label maps and attention maps are in f32 always.
-    pub precision: Precision,
+    /// so. Codes of styles, label maps and attention maps are in f32 always. None for what each model asks for:
+    /// [`Model::precision`].
+    pub precision: Option<Precision>,
     pub log: Option<Log>,
 }
 
@@ -71,7 +72,7 @@ struct Inner {
     /// The CPU, once it stands in.
     stand_in: OnceCell<device::Info>,
     memory_limit: Option<u64>,
-    precision: Precision,
+    precision: Option<Precision>,
     log: Option<Log>,
 }
 
@@ -114,7 +115,7 @@ impl Context {
         let device::Selected { device, info, passed_over } = worker.run(None, |_| select(options.device))?;
         let device = OnWorker { object: Some(device), worker: worker.clone() };
         let Options { memory_limit, precision, log, .. } = options;
-        precision.check(&device)?;
+        precision.map_or(Ok(()), |precision| precision.check(&device))?;
         let chosen = options.device == Choice::Auto;
         let stand_in = OnceCell::new();
         let context =
@@ -122,6 +123,8 @@ impl Context {
         let info = context.device_info();
         let threads = context.threads();
         context.log(Level::Info, || {
+            let precision =
+                precision.map_or("the model's precision".into(), |precision| precision.to_string());
             format!("device {}: {}, {threads} threads, {precision}", info.choice, info.name)
         });
         for passed in passed_over {
@@ -191,8 +194,11 @@ impl Context {
             let cpu = device::Info::of(&Device::Cpu);
             if stand_in.set(cpu).is_ok() {
                 self.log(Level::Warning, || {
-                    let precision =
-                        if precision.check(&Device::Cpu).is_ok() { *precision } else { Precision::F32 };
+                    let precision = match precision {
+                        Some(p) if p.check(&Device::Cpu).is_ok() => p.to_string(),
+                        Some(_) => Precision::F32.to_string(),
+                        None => "the model's precision".into(),
+                    };
                     format!("device {} failed: calls run on the CPU from now on, in {precision}", info.choice)
                 });
             }
@@ -231,7 +237,8 @@ impl Context {
     /// With this context's precision and memory limit.
     fn network(&self, model: &Model, device: &Device) -> Result<Network> {
         let Inner { precision, memory_limit, .. } = &*self.0;
-        Ok(model.network(device)?.with_precision(*precision).with_memory_limit(*memory_limit))
+        let precision = precision.unwrap_or_else(|| model.precision(device));
+        Ok(model.network(device)?.with_precision(precision).with_memory_limit(*memory_limit))
     }
 
     /// Tells the log, if there is one.

@@ -167,6 +167,7 @@ fn tiny_model(path: &Path, names: &[(&str, [u8; 3], &str)], mapping: bool, seed:
         limits: vec!["knows nothing".into()],
         classes: names.iter().enumerate().map(class).collect(),
         network,
+        bf16_db: None,
     };
     model::save(path, &metadata, &tensors, DType::F32).unwrap();
 }

@@ -76,6 +76,7 @@ fn write_model_of(network: Config, path: &Path, seed: u64) {
         limits: vec!["makes no picture".into()],
         classes: classes(),
         network,
+        bf16_db: None,
     };
     let tensor = |(name, shape): (String, Vec<usize>)| {
         let values = Formula { seed }.values(&name, &shape);

@@ -94,6 +94,7 @@ fn write_model(path: &Path) {
         limits: vec![],
         classes: classes(),
         network,
+        bf16_db: None,
     };
     model::save(path, &metadata, &tensors, DType::F32).unwrap();
 }

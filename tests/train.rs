@@ -106,6 +106,7 @@ fn options(out: &Path) -> RunOptions {
         sheet_rows: 2,
         time_limit: None,
         fit_time: false,
+        bf16: false,
         description: Description {
             name: "tiny".into(),
             version: "0.0.1".into(),
@@ -495,6 +496,22 @@ fn a_model_without_a_labeler_says_so() {
     let recipe = labeler_recipe(root.path(), Path::new("nowhere"));
     let error = train(&Recipe { init: None, ..recipe }, &root.path().join("none")).unwrap_err();
     assert!(error.to_string().contains("--init MODEL"), "{error}");
+}
+
+#[test]
+fn a_run_says_how_near_bf16_comes_when_asked() {
+    let root = tempfile::tempdir().unwrap();
+    write_data(root.path());
+    let out = root.path().join("run");
+    let said = |bf16: bool| {
+        let options = RunOptions { bf16, ..options(&out) };
+        run(recipe(root.path()), &options, &Device::Cpu, &AtomicBool::new(false), &mut |_| {}).unwrap();
+        Model::open(&RunDir::new(&out).model()).unwrap().metadata().bf16_db
+    };
+    assert_eq!(said(false), None);
+    // The run is finished, and is asked again. Pictures that are the same bit for bit would be said to be 206 dB apart.
+    let db = said(true).expect("pictures are held out");
+    assert!((20..200).contains(&db), "{db} dB");
 }
 
 #[test]

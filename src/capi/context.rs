@@ -51,15 +51,19 @@ pub const CA2_PRECISION_TF32: u32 = 1;
 pub const CA2_PRECISION_BF16: u32 = 2;
 /// 11 bits, to 65504: CUDA and Metal devices.
 pub const CA2_PRECISION_F16: u32 = 3;
+/// What each model asks for: bf16 where it says that its pictures hold in it and the device has it, else f32.
+pub const CA2_PRECISION_AUTO: u32 = 4;
 
-fn precision(code: u32) -> Result<Precision> {
+/// None for what the model asks for.
+fn precision(code: u32) -> Result<Option<Precision>> {
     match code {
-        CA2_PRECISION_F32 => Ok(Precision::F32),
-        CA2_PRECISION_TF32 => Ok(Precision::Tf32),
-        CA2_PRECISION_BF16 => Ok(Precision::Bf16),
-        CA2_PRECISION_F16 => Ok(Precision::F16),
+        CA2_PRECISION_F32 => Ok(Some(Precision::F32)),
+        CA2_PRECISION_TF32 => Ok(Some(Precision::Tf32)),
+        CA2_PRECISION_BF16 => Ok(Some(Precision::Bf16)),
+        CA2_PRECISION_F16 => Ok(Some(Precision::F16)),
+        CA2_PRECISION_AUTO => Ok(None),
         other => Err(Error::unsupported(format!(
-            "options: precision is {other}: this version knows CA2_PRECISION_* 0 to 3"
+            "options: precision is {other}: this version knows CA2_PRECISION_* 0 to 4"
         ))),
     }
 }

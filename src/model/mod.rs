@@ -14,10 +14,10 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::{Init, VarBuilder, var_builder::SimpleBackend};
 
-use crate::nn::{self, Network};
+use crate::nn::{self, Network, Precision};
 use crate::{Error, Result};
 use file::Weights;
-pub use metadata::{Class, FORMAT, Metadata, TrainingData, classes_from_json};
+pub use metadata::{BF16_DB, Class, FORMAT, Metadata, TrainingData, classes_from_json};
 pub use save::save;
 
 /// Where the description stands in the header's metadata.
@@ -112,7 +112,15 @@ impl Model {
         self.0.weights.hash()
     }
 
-    /// Builds the network on `device` with the weights as f32; those of the noise mapping are read when it is first used.
+    /// The precision for `device` where none is asked for: bf16 if this model says that its pictures hold in it
+    /// ([`Metadata::bf16_db`]) and the device has it, else f32.
+    pub fn precision(&self, device: &Device) -> Precision {
+        let holds = self.metadata().bf16_db.is_some_and(|db| db >= BF16_DB);
+        if holds && Precision::Bf16.check(device).is_ok() { Precision::Bf16 } else { Precision::F32 }
+    }
+
+    /// Builds the network on `device` with the weights as f32; those of the noise mapping are read when it is first used. It is in
+    /// f32: [`precision`](Self::precision) says whether the model asks for less.
     ///
     /// # Errors
     /// [`Error::Format`] or [`Error::Model`] naming the tensor when a weight is NaN or infinite; [`Error::Tensor`]

@@ -6,7 +6,7 @@ use candle_core::{DType, Tensor};
 use serde::Serialize;
 
 use super::data::{Batch, Dataset};
-use crate::nn::Network;
+use crate::nn::{Network, Precision};
 use crate::progress::Progress;
 use crate::{Error, Result};
 
@@ -44,6 +44,25 @@ pub fn held_out(network: &Network, data: &Dataset, pairs: bool, limit: usize) ->
 fn render(network: &Network, batch: &Batch) -> Result<Tensor> {
     let style = network.encode_style(&batch.style_rgb, &batch.style_labels, Progress::NONE)?;
     network.generate(&network.encode_mask(&batch.target_labels)?, &style, Progress::NONE)
+}
+
+/// How near the first `limit` held-out pictures in bf16 come to those in f32, as [`Metadata::bf16_db`](crate::model::Metadata)
+/// has it. None when there are none.
+pub fn bf16_db(network: &Network, data: &Dataset, limit: usize) -> Result<Option<u32>> {
+    let rounded = network.clone().with_precision(Precision::Bf16);
+    let mut worst: Option<f64> = None;
+    for i in 0..data.held_len().0.min(limit) {
+        let batch = data.held(false, i..i + 1, network.device())?;
+        let style = network.encode_style(&batch.style_rgb, &batch.style_labels, Progress::NONE)?;
+        let code = network.encode_mask(&batch.target_labels)?;
+        let exact = network.generate(&code, &style, Progress::NONE)?;
+        // In the form for GPUs, which rounds so on every device.
+        let rounded = rounded.prepare_tensors(&style.squeeze(0)?)?.generate_batch(&code, Progress::NONE)?;
+        let square = f64::from((exact - rounded)?.sqr()?.mean_all()?.to_scalar::<f32>()?);
+        let db = 10.0 * (4.0 / square.max(1e-20)).log10();
+        worst = Some(worst.map_or(db, |worst| worst.min(db)));
+    }
+    Ok(worst.map(|db| db.max(0.0) as u32))
 }
 
 /// Writes a PNG with a row for each of the first `rows` held-out reconstructions, then pairs: label map in palette colours,

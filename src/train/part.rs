@@ -120,6 +120,7 @@ impl Trained for Trainer {
             limits: description.limits.clone(),
             classes: data.classes().to_vec(),
             network: self.model_sizes(),
+            bf16_db: None,
         };
         Ok((metadata, self.model()))
     }

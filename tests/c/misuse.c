@@ -281,9 +281,9 @@ static void codes(void) {
     options.threads = UINT32_MAX;
     EXPECT(CA2_INVALID_ARGUMENT, ca2_context_create(&options, &c));
     options.threads = 1;
-    options.precision = CA2_PRECISION_F16 + 1;
+    options.precision = CA2_PRECISION_AUTO + 1;
     EXPECT(CA2_UNSUPPORTED, ca2_context_create(&options, &c));
-    SAYS("precision is 4: this version knows CA2_PRECISION_* 0 to 3");
+    SAYS("precision is 5: this version knows CA2_PRECISION_* 0 to 4");
     options.precision = CA2_PRECISION_F32;
     options.reserved = 1;
     EXPECT(CA2_UNSUPPORTED, ca2_context_create(&options, &c));
@@ -1537,6 +1537,17 @@ static void precision(void) {
         m = NULL;
         c = NULL;
     }
+    /* What the model asks for: this one says nothing of bf16. */
+    options.precision = CA2_PRECISION_AUTO;
+    EXPECT(CA2_OK, ca2_context_create(&options, &c));
+    EXPECT(CA2_OK, ca2_model_open(c, model_path, &m));
+    const ca2_image_view_mut to = {repeated, W, H, CA2_PIXEL_RGB_F32, CA2_TRANSFER_SRGB, 0, 0};
+    EXPECT(CA2_OK, ca2_synthesize(m, &map, style, NULL, &to));
+    CHECK(memcmp(exact, repeated, sizeof exact) == 0);
+    ca2_model_release(m);
+    ca2_context_release(c);
+    m = NULL;
+    c = NULL;
     const struct { uint32_t code; const char *says; } lacking[] = {
         {CA2_PRECISION_TF32, "precision tf32"}, {CA2_PRECISION_F16, "precision f16"}};
     for (int i = 0; i < 2; i++) {

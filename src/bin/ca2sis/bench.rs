@@ -423,6 +423,7 @@ fn write_published(path: &Path) -> Result<()> {
         limits: vec!["not trained".into()],
         classes: (0..config.classes).map(class).collect(),
         network: config,
+        bf16_db: None,
     };
     save(path, &metadata, &tensors, DType::F16)
 }

@@ -90,7 +90,8 @@ pub struct ModelArgs {
     #[arg(long, value_name = "DEVICE", default_value_t, env = "CA2SIS_DEVICE", hide_env_values = true)]
     pub device: Choice,
     /// What the network may round factors to when it generates pictures, for speed: f32, bf16 (with AVX-512 BF16, or a GPU), f16
-    /// (a GPU) or tf32 (CUDA). Codes of styles, label maps and attention maps are taken in f32 [default: f32]
+    /// (a GPU) or tf32 (CUDA). Codes of styles, label maps and attention maps are taken in f32 [default: bf16 where the model
+    /// says that its pictures hold in it and the device has it, else f32]
     #[arg(long, value_name = "P", env = "CA2SIS_PRECISION", hide_env_values = true)]
     pub precision: Option<Precision>,
 }
@@ -114,7 +115,7 @@ impl ModelArgs {
     /// # Errors
     /// [`Error::Unsupported`] when the device does not have it.
     pub fn network(&self, model: &Model, device: &Device) -> Result<Network> {
-        let precision = self.precision.unwrap_or_default();
+        let precision = self.precision.unwrap_or_else(|| model.precision(device));
         precision.check(device)?;
         Ok(model.network(device)?.with_precision(precision))
     }

@@ -110,5 +110,6 @@ fn described(checkpoint: &Path, classes: Vec<Class>, imported: &import::Imported
         limits: vec!["not stated: ask who trained it".into()],
         classes,
         network: imported.network.clone(),
+        bf16_db: None,
     }
 }

@@ -562,5 +562,6 @@ pub fn celebamask_hq_metadata(network: Config) -> Metadata {
         ],
         classes: celebamask_hq(),
         network,
+        bf16_db: None,
     }
 }

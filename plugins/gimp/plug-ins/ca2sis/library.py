@@ -20,6 +20,7 @@ RESTYLE_STRENGTH, RESTYLE_MORPH = 1, 2
 NOTE_MISSING, NOTE_ABSENT, NOTE_UNSEEN, NOTE_DOUBTFUL = 1, 2, 4, 8
 METHODS = {"network": 0, "statistics": 1}
 DEVICES = {"auto": 0, "cpu": 1, "cuda": 2, "metal": 3}
+PRECISION_AUTO = 4
 
 PROGRESS = ctypes.CFUNCTYPE(c_int32, c_void_p, c_float)
 
@@ -38,7 +39,8 @@ class DeviceInfo(Sized):
 
 class ContextOptions(Sized):
     _fields_ = [("struct_size", c_size_t), ("device", c_uint32), ("device_number", c_uint32), ("threads", c_uint32),
-                ("log_level", c_uint32), ("memory_limit", c_uint64), ("log", c_void_p), ("log_data", c_void_p)]
+                ("log_level", c_uint32), ("memory_limit", c_uint64), ("log", c_void_p), ("log_data", c_void_p),
+                ("precision", c_uint32), ("reserved", c_uint32)]
 
 
 class ModelInfo(Sized):
@@ -215,7 +217,7 @@ class Model:
         self.path = path
         context, handle = c_void_p(), c_void_p()
         try:
-            library.check(library.context_create(byref(ContextOptions(device=DEVICES[device])), byref(context)))
+            library.check(library.context_create(byref(ContextOptions(device=DEVICES[device], precision=PRECISION_AUTO)), byref(context)))
         except Trouble as trouble:
             raise Trouble(_("This device cannot be used: {} Choose another under Device.").format(trouble)) from None
         try:
