@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 
 use super::edges::Edges;
+use super::grain::Grain;
 use super::grid::Grid;
 use super::regions::Regions;
 use super::shape::Shape;
@@ -96,6 +97,8 @@ impl Change<'_> {
         let (width, height) = (content.width(), content.height());
         let rows = (BLOCK / width).max(1);
         let edges = bounds.and_then(|bounds| self.edges(content, bounds));
+        let classes = self.coverage.asked.len();
+        let grain = self.shape.as_ref().map(|_| Grain::of(content, self.coverage.labels, classes));
         let mut go_on = true;
         for from in (0..height).step_by(rows) {
             go_on = go_on && progress.at(from as f32 / height as f32).is_ok();
@@ -104,7 +107,7 @@ impl Change<'_> {
             }
             let to = (from + rows).min(height);
             out.rows_mut(from, to).for_each_init(
-                || RowWork::new(self, edges.as_ref()),
+                || RowWork::new(self, edges.as_ref(), grain.as_ref()),
                 |work, (y, mut row)| {
                     row.copy(&content.row(y));
                     if let Some(b) = bounds.filter(|b| (b.top..b.bottom).contains(&y)) {
@@ -123,6 +126,27 @@ impl Change<'_> {
         let several = labels.counts().iter().filter(|&&count| count > 0).count() > 1;
         let changes = self.grids.iter().any(Option::is_some);
         (several && changes).then(|| Edges::of(content, labels, &self.window, &self.regions, bounds))
+    }
+
+    /// The class that a new shape has where `class` was, within `reach` of (x, y); none where `class` stays.
+    fn came_instead(&self, class: usize, x: usize, y: usize, reach: f32) -> Option<usize> {
+        self.shape.as_ref()?;
+        let Coverage { labels, target, .. } = &self.coverage;
+        let mut far = 1;
+        while far as f32 <= reach + 2.0 {
+            for (dx, dy) in [(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)] {
+                let (x, y) = (x as i64 + dx * far, y as i64 + dy * far);
+                if (0..labels.width() as i64).contains(&x) && (0..labels.height() as i64).contains(&y) {
+                    let (x, y) = (x as usize, y as usize);
+                    if usize::from(labels.get(x, y)) == class {
+                        let now = usize::from(target.get(x, y));
+                        return (now != class).then_some(now);
+                    }
+                }
+            }
+            far += 1 + far / 3;
+        }
+        None
     }
 
     /// Compares the bytes of every pixel outside the mask.
@@ -181,6 +205,7 @@ impl Change<'_> {
 /// Buffers of one row.
 struct RowWork<'a> {
     edges: Option<&'a Edges>,
+    grain: Option<&'a Grain>,
     rgb: Vec<f32>,
     coverage: Vec<f32>,
     /// Whether a pixel's neighbours are all of its own class and unchanged.
@@ -202,9 +227,9 @@ struct Slab {
 const SOFT: [f32; 3] = [0.25, 0.5, 0.25];
 
 impl<'a> RowWork<'a> {
-    fn new(change: &Change, edges: Option<&'a Edges>) -> Self {
+    fn new(change: &Change, edges: Option<&'a Edges>, grain: Option<&'a Grain>) -> Self {
         let slabs = (0..change.grids.len()).map(|_| Slab::default()).collect();
-        Self { edges, rgb: Vec::new(), coverage: Vec::new(), inner: Vec::new(), slabs }
+        Self { edges, grain, rgb: Vec::new(), coverage: Vec::new(), inner: Vec::new(), slabs }
     }
 
     /// The colours of row `y` within `bounds`, and its coverage: 0 where nothing changes.
@@ -229,7 +254,7 @@ impl<'a> RowWork<'a> {
             let new = if !self.inner[i] {
                 self.border(change, x, y, &old)
             } else if near.is_some_and(|near| near.has(x)) {
-                self.mixture(change, x, y, &old, &[(class, 1.0)])
+                self.mixture(change, x, y, &old, &[(class, 1.0)], None)
             } else {
                 self.inside(change, class, x, y, &old)
             };
@@ -337,6 +362,7 @@ impl<'a> RowWork<'a> {
             }
         }
         let met = &met[..count];
+        let (shares, count) = shares_of(met);
         // Pixels that touch a new shape too: the content there is mixed with what was before.
         if let (true, Some(shape)) = (changed, &change.shape) {
             let (mut sum, mut total) = ([0.0f32; 3], 0.0f32);
@@ -348,20 +374,24 @@ impl<'a> RowWork<'a> {
                     total += weight;
                 }
             }
-            return (total > 0.0).then(|| sum.map(|v| v / total));
+            let class = usize::from(target.get(x, y));
+            let grain = self.grain.map_or([0.0; 3], |grain| grain.at(class, x, y));
+            let drawn = (total > 0.0).then(|| std::array::from_fn(|c| sum[c] / total + grain[c]));
+            return match drawn {
+                // What was mixed into a pixel that keeps its class has gone.
+                Some(drawn) if labels.get(x, y) == target.get(x, y) => {
+                    self.mixture(change, x, y, old, &shares[..count], Some(drawn))
+                }
+                drawn => drawn,
+            };
         }
-        let mut shares = [(0usize, 0.0f32); 18];
-        let mut count = 0;
-        for &(class, share, _) in met.iter().filter(|m| m.1 > 0.0) {
-            shares[count] = (class, share);
-            count += 1;
-        }
-        self.mixture(change, x, y, old, &shares[..count])
+        self.mixture(change, x, y, old, &shares[..count], None)
     }
 
     /// A pixel that a lens or antialiasing may have mixed of several classes. How much of it belongs to each is told by its
     /// colour between theirs nearby; then each part changes as its class does. Were the mixed colour itself changed, a fringe
-    /// of the old colours would stay along every edge. `shares` are the labels' of the pixel and its neighbours.
+    /// of the old colours would stay along every edge. `shares` are the labels' of the pixel and its neighbours; where its colour
+    /// says nothing, they count, or the pixel is as `drawn`.
     fn mixture(
         &mut self,
         change: &Change,
@@ -369,33 +399,61 @@ impl<'a> RowWork<'a> {
         y: usize,
         old: &[f32; 3],
         shares: &[(usize, f32)],
+        drawn: Option<[f32; 3]>,
     ) -> Option<[f32; 3]> {
         let own = usize::from(change.coverage.labels.get(x, y));
         let mixture = self.edges.and_then(|edges| edges.mixture(x, y, old, own, shares));
         let certain = mixture.as_ref().map_or(0.0, |mixture| mixture.certain);
-        let (mut new, mut changes) = (*old, false);
-        let mut add = |class: usize, rgb: &[f32; 3], weight: f32| {
+        let (mut new, mut changes) = (*old, drawn.is_some());
+        let mut add = |new: &mut [f32; 3], class: usize, rgb: &[f32; 3], weight: f32| {
             let region = change.regions.at(class, x, y);
             if let (Some(grid), true) = (&change.grids[region], weight > 0.0) {
-                self.add(change, grid, region, x, y, rgb, weight, &mut new);
+                self.add(change, grid, region, x, y, rgb, weight, new);
                 changes = true;
             }
         };
         if let Some(mixture) = mixture {
             // What the colours do not explain is in every part.
             let rest = mixture.rest(old);
-            for part in mixture.parts() {
-                let rgb = std::array::from_fn(|c| part.rgb[c] + rest[c]);
-                add(part.class, &rgb, certain * part.share);
+            let with_rest = |rgb: &[f32; 3]| std::array::from_fn(|c| rgb[c] + rest[c]);
+            let own_rgb = mixture.parts().iter().find(|part| part.class == own).map(|part| part.rgb);
+            for part in mixture.parts().iter().filter(|part| part.share > 0.0) {
+                let weight = certain * part.share;
+                match (change.came_instead(part.class, x, y, mixture.reach), own_rgb) {
+                    (Some(class), Some(rgb)) if class == own => {
+                        new = std::array::from_fn(|c| new[c] + weight * (rgb[c] - part.rgb[c]));
+                        add(&mut new, own, &with_rest(&rgb), weight);
+                    }
+                    (Some(class), _) => {
+                        let there = change.shape.as_ref().and_then(|s| s.color(&change.window, class, x, y));
+                        if let Some(rgb) = there {
+                            new = std::array::from_fn(|c| new[c] + weight * (rgb[c] - part.rgb[c]));
+                        }
+                    }
+                    (None, _) => add(&mut new, part.class, &with_rest(&part.rgb), weight),
+                }
             }
         }
         if certain < 1.0 {
-            for &(class, share) in shares {
-                add(class, old, (1.0 - certain) * share);
+            match drawn {
+                Some(rgb) => new = std::array::from_fn(|c| new[c] + (1.0 - certain) * (rgb[c] - old[c])),
+                None => shares
+                    .iter()
+                    .for_each(|&(class, share)| add(&mut new, class, old, (1.0 - certain) * share)),
             }
         }
         changes.then_some(new)
     }
+}
+
+/// What the labels say of the classes of a pixel and its neighbours, without the new layout.
+fn shares_of(met: &[(usize, f32, f32)]) -> ([(usize, f32); 18], usize) {
+    let (mut shares, mut count) = ([(0, 0.0); 18], 0);
+    for &(class, share, _) in met.iter().filter(|m| m.1 > 0.0) {
+        shares[count] = (class, share);
+        count += 1;
+    }
+    (shares, count)
 }
 
 /// Memory that [`Change::write`] takes, in bytes.

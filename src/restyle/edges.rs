@@ -82,6 +82,8 @@ struct SideOf {
 pub(super) struct Mixture {
     /// How sure that is, 0 to 1; else it is of the classes that the labels say.
     pub certain: f32,
+    /// How far the edge's mixture goes, in pixels of the content.
+    pub reach: f32,
     count: usize,
     parts: [Part; 3],
 }
@@ -233,6 +235,7 @@ impl Edges {
         }
         let mut found = sum.mixture(own, shares)?;
         let explained = found.unmix(rgb, shares);
+        found.reach = reach;
         found.certain = explained * if at_border { trust } else { trust * open };
         Some(found)
     }

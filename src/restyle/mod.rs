@@ -10,6 +10,7 @@
 mod composite;
 mod confidence;
 mod edges;
+mod grain;
 mod grid;
 mod matrix;
 mod regions;
