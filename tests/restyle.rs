@@ -341,6 +341,38 @@ fn a_new_shape_takes_the_place_of_the_old_and_the_rest_stays() {
     assert!(half != none && half != whole);
 }
 
+/// Where a thing grows, its old edge is within it: what the lens mixed into that has gone with what was beside.
+#[test]
+fn the_old_edge_of_a_thing_that_grows_leaves_no_line() {
+    let (width, height) = (128, 96);
+    let map = |edge: usize| {
+        let of = |i: usize| u8::from(i % width >= edge);
+        LabelMap::new(width, height, (0..width * height).map(of).collect()).unwrap()
+    };
+    let color = |i: usize| {
+        let t = ((i % width) as f32 - 64.0) / 4.0 + 0.5;
+        [0, 1, 2].map(|c| [0.15, 0.2, 0.25][c] + t.clamp(0.0, 1.0) * [0.6, 0.4, 0.2][c])
+    };
+    let content =
+        Picture::new(width, height, 3, Samples::F32((0..width * height).flat_map(color).collect())).unwrap();
+    let network = network();
+    let style =
+        Style::extract(&network, &picture(40, 40, 0.3), &self::labels(40, 40), Progress::NONE).unwrap();
+    let (labels, target) = (map(64), map(40));
+    let method = Method::Network { network: &network, style: &style };
+    let job = Job { target_labels: Some(&target), ..Job::new(&content, &labels, method) };
+    let (result, _) = restyle_to_picture(&job, Progress::NONE).unwrap();
+    let Samples::F32(samples) = result.samples() else { panic!("floats stay") };
+    let mean = |x: usize, c: usize| (40..56).map(|y| samples[(y * width + x) * 3 + c]).sum::<f32>() / 16.0;
+    for c in 0..3 {
+        // The mixture reached two pixels in; there a third of the other side's colour was left.
+        for x in 64..68 {
+            let off = mean(x, c) - mean(74, c);
+            assert!(off.abs() < 0.06, "column {x} is {off} off what lies further in");
+        }
+    }
+}
+
 #[test]
 fn mistakes_are_said_and_leave_the_output_alone() {
     let (content, labels, statistics) = (picture(12, 8, 0.1), labels(12, 8), statistics());

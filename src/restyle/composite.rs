@@ -405,6 +405,7 @@ impl<'a> RowWork<'a> {
         let mixture = self.edges.and_then(|edges| edges.mixture(x, y, old, own, shares));
         let certain = mixture.as_ref().map_or(0.0, |mixture| mixture.certain);
         let (mut new, mut changes) = (*old, drawn.is_some());
+        let known_grain = self.grain;
         let mut add = |new: &mut [f32; 3], class: usize, rgb: &[f32; 3], weight: f32| {
             let region = change.regions.at(class, x, y);
             if let (Some(grid), true) = (&change.grids[region], weight > 0.0) {
@@ -416,18 +417,20 @@ impl<'a> RowWork<'a> {
             // What the colours do not explain is in every part.
             let rest = mixture.rest(old);
             let with_rest = |rgb: &[f32; 3]| std::array::from_fn(|c| rgb[c] + rest[c]);
+            let grain = known_grain.map_or([0.0; 3], |grain| grain.at(own, x, y));
             let own_rgb = mixture.parts().iter().find(|part| part.class == own).map(|part| part.rgb);
             for part in mixture.parts().iter().filter(|part| part.share > 0.0) {
                 let weight = certain * part.share;
                 match (change.came_instead(part.class, x, y, mixture.reach), own_rgb) {
                     (Some(class), Some(rgb)) if class == own => {
-                        new = std::array::from_fn(|c| new[c] + weight * (rgb[c] - part.rgb[c]));
+                        new = std::array::from_fn(|c| new[c] + weight * (rgb[c] - part.rgb[c] + grain[c]));
                         add(&mut new, own, &with_rest(&rgb), weight);
                     }
                     (Some(class), _) => {
                         let there = change.shape.as_ref().and_then(|s| s.color(&change.window, class, x, y));
                         if let Some(rgb) = there {
-                            new = std::array::from_fn(|c| new[c] + weight * (rgb[c] - part.rgb[c]));
+                            new =
+                                std::array::from_fn(|c| new[c] + weight * (rgb[c] - part.rgb[c] + grain[c]));
                         }
                     }
                     (None, _) => add(&mut new, part.class, &with_rest(&part.rgb), weight),
