@@ -96,9 +96,8 @@ impl Change<'_> {
     ) -> Result<()> {
         let (width, height) = (content.width(), content.height());
         let rows = (BLOCK / width).max(1);
-        let edges = bounds.and_then(|bounds| self.edges(content, bounds));
-        let classes = self.coverage.asked.len();
-        let grain = self.shape.as_ref().map(|_| Grain::of(content, self.coverage.labels, classes));
+        let grain = Grain::of(content, self.coverage.labels, self.coverage.asked.len());
+        let edges = bounds.and_then(|bounds| self.edges(content, bounds, &grain));
         let mut go_on = true;
         for from in (0..height).step_by(rows) {
             go_on = go_on && progress.at(from as f32 / height as f32).is_ok();
@@ -107,7 +106,7 @@ impl Change<'_> {
             }
             let to = (from + rows).min(height);
             out.rows_mut(from, to).for_each_init(
-                || RowWork::new(self, edges.as_ref(), grain.as_ref()),
+                || RowWork::new(self, edges.as_ref(), &grain),
                 |work, (y, mut row)| {
                     row.copy(&content.row(y));
                     if let Some(b) = bounds.filter(|b| (b.top..b.bottom).contains(&y)) {
@@ -121,11 +120,12 @@ impl Change<'_> {
     }
 
     /// The edges between classes within `bounds`; none where nothing changes, or nothing meets.
-    fn edges(&self, content: &View, bounds: Bounds) -> Option<Edges> {
+    fn edges(&self, content: &View, bounds: Bounds, grain: &Grain) -> Option<Edges> {
         let labels = self.coverage.labels;
         let several = labels.counts().iter().filter(|&&count| count > 0).count() > 1;
         let changes = self.grids.iter().any(Option::is_some);
-        (several && changes).then(|| Edges::of(content, labels, &self.window, &self.regions, bounds))
+        let place = (&self.window, &self.regions, bounds);
+        (several && changes).then(|| Edges::of(content, labels, place, grain.square()))
     }
 
     /// The class that a new shape has where `class` was, within `reach` of (x, y); none where `class` stays.
@@ -205,7 +205,7 @@ impl Change<'_> {
 /// Buffers of one row.
 struct RowWork<'a> {
     edges: Option<&'a Edges>,
-    grain: Option<&'a Grain>,
+    grain: &'a Grain,
     rgb: Vec<f32>,
     coverage: Vec<f32>,
     /// Whether a pixel's neighbours are all of its own class and unchanged.
@@ -227,7 +227,7 @@ struct Slab {
 const SOFT: [f32; 3] = [0.25, 0.5, 0.25];
 
 impl<'a> RowWork<'a> {
-    fn new(change: &Change, edges: Option<&'a Edges>, grain: Option<&'a Grain>) -> Self {
+    fn new(change: &Change, edges: Option<&'a Edges>, grain: &'a Grain) -> Self {
         let slabs = (0..change.grids.len()).map(|_| Slab::default()).collect();
         Self { edges, grain, rgb: Vec::new(), coverage: Vec::new(), inner: Vec::new(), slabs }
     }
@@ -375,7 +375,7 @@ impl<'a> RowWork<'a> {
                 }
             }
             let class = usize::from(target.get(x, y));
-            let grain = self.grain.map_or([0.0; 3], |grain| grain.at(class, x, y));
+            let grain = self.grain.at(class, x, y);
             let drawn = (total > 0.0).then(|| std::array::from_fn(|c| sum[c] / total + grain[c]));
             return match drawn {
                 // What was mixed into a pixel that keeps its class has gone.
@@ -417,7 +417,7 @@ impl<'a> RowWork<'a> {
             // What the colours do not explain is in every part.
             let rest = mixture.rest(old);
             let with_rest = |rgb: &[f32; 3]| std::array::from_fn(|c| rgb[c] + rest[c]);
-            let grain = known_grain.map_or([0.0; 3], |grain| grain.at(own, x, y));
+            let grain = known_grain.at(own, x, y);
             let own_rgb = mixture.parts().iter().find(|part| part.class == own).map(|part| part.rgb);
             for part in mixture.parts().iter().filter(|part| part.share > 0.0) {
                 let weight = certain * part.share;

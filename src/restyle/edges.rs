@@ -17,8 +17,8 @@ const SIDE: usize = 768;
 /// Half the width of the widest edges that are looked for, as a share of the window's side: less than a pixel of the network's.
 const WIDEST: f32 = 1.0 / 128.0;
 
-/// Squared distance of colours at which a pixel's own colour counts as much as the labels in saying of which classes it is: some
-/// noise.
+/// Squared distance of colours at which a pixel's own colour counts as much as the labels in saying of which classes it is, beside
+/// twice the picture's grain.
 const NOISE: f32 = 0.03 * 0.03;
 
 /// Classes that are told apart at one place.
@@ -37,6 +37,8 @@ pub(super) struct Edges {
     scale: f32,
     /// The place in `nodes` of each pixel near an edge; [`NONE`] elsewhere.
     index: Vec<u32>,
+    /// [`NOISE`] with the grain.
+    noise: f32,
     /// The column in `index` that is nearest to each of the content's.
     columns: Vec<u32>,
     nodes: Vec<Node>,
@@ -112,8 +114,13 @@ impl Mixture {
 }
 
 impl Edges {
-    /// Looks at the content within `bounds`, which `window` holds.
-    pub fn of(content: &View, labels: &LabelMap, window: &Window, regions: &Regions, bounds: Bounds) -> Self {
+    /// Looks at the content within `bounds`, which `window` holds; `grain` is the mean square by which it moves a colour.
+    pub fn of(
+        content: &View,
+        labels: &LabelMap,
+        (window, regions, bounds): (&Window, &Regions, Bounds),
+        grain: f32,
+    ) -> Self {
         let side = window.place().2.min(SIDE);
         let (rgb, small) = (window.rgb(content, side), window.labels(labels, side));
         let place = window.to_network(side);
@@ -128,7 +135,8 @@ impl Edges {
         let region =
             |class: usize, x: usize, y: usize| regions.at(class, middle(x, 0, width), middle(y, 1, height));
         let means = means(&rgb, &small, &distance, regions.classes().len(), &region);
-        let look = Look { rgb: &rgb, labels: &small, distance: &distance, region: &region, means: &means };
+        let look =
+            Look { rgb: &rgb, labels: &small, distance: &distance, grain, region: &region, means: &means };
 
         let mut edge = vec![Edge::default(); side * side];
         edge.par_chunks_exact_mut(side).enumerate().for_each(|(y, out)| {
@@ -174,7 +182,7 @@ impl Edges {
         }
         let place = place.map(|v| v as f32);
         let columns = (0..width).map(|x| nearest_to(place[0] + place[1] * x as f32, side) as u32).collect();
-        Self { side, place, scale, index, columns, nodes }
+        Self { side, place, scale, index, noise: NOISE + 2.0 * grain, columns, nodes }
     }
 
     /// The pixels near edges in row `y` of the content.
@@ -234,7 +242,7 @@ impl Edges {
             return None;
         }
         let mut found = sum.mixture(own, shares)?;
-        let explained = found.unmix(rgb, shares);
+        let explained = found.unmix(rgb, shares, self.noise);
         found.reach = reach;
         found.certain = explained * if at_border { trust } else { trust * open };
         Some(found)
@@ -317,8 +325,8 @@ impl Sums {
 
 impl Mixture {
     /// Finds the shares with which the parts' colours make up `rgb`, and says how well they do, 0 to 1: least squares, where the labels' shares count as much
-    /// as [`NOISE`].
-    fn unmix(&mut self, rgb: &[f32; 3], shares: &[(usize, f32)]) -> f32 {
+    /// as colours that differ by `noise`, squared.
+    fn unmix(&mut self, rgb: &[f32; 3], shares: &[(usize, f32)], noise: f32) -> f32 {
         /// Squared distance of colours that counts as explained.
         const LINE: f32 = 0.08 * 0.08;
         let w: [f32; 3] = std::array::from_fn(|k| self.parts[k].share);
@@ -334,13 +342,13 @@ impl Mixture {
             let rest: [f32; 3] = std::array::from_fn(|c| {
                 rgb[c] - (0..self.count).map(|k| p[k] * self.parts[k].rgb[c]).sum::<f32>()
             });
-            dot(&rest, &rest) + NOISE * (0..self.count).map(|k| (p[k] - w[k]).powi(2)).sum::<f32>()
+            dot(&rest, &rest) + noise * (0..self.count).map(|k| (p[k] - w[k]).powi(2)).sum::<f32>()
         };
         // Of two parts alone, the third's share being 0.
         let pair = |a: usize, b: usize| {
             let d = from(b, a);
             let e: [f32; 3] = std::array::from_fn(|c| rgb[c] - self.parts[a].rgb[c]);
-            let share = (dot(&e, &d) + NOISE * (1.0 + w[b] - w[a])) / (dot(&d, &d) + 2.0 * NOISE);
+            let share = (dot(&e, &d) + noise * (1.0 + w[b] - w[a])) / (dot(&d, &d) + 2.0 * noise);
             let mut p = [0.0; 3];
             p[b] = share.clamp(0.0, 1.0);
             p[a] = 1.0 - p[b];
@@ -353,9 +361,9 @@ impl Mixture {
         if self.count == 3 {
             let (d1, d2) = (from(1, 0), from(2, 0));
             let e: [f32; 3] = std::array::from_fn(|c| rgb[c] - self.parts[0].rgb[c]);
-            let (a, b, c) = (dot(&d1, &d1) + 2.0 * NOISE, dot(&d1, &d2) + NOISE, dot(&d2, &d2) + 2.0 * NOISE);
+            let (a, b, c) = (dot(&d1, &d1) + 2.0 * noise, dot(&d1, &d2) + noise, dot(&d2, &d2) + 2.0 * noise);
             let (r1, r2) =
-                (dot(&e, &d1) + NOISE * (1.0 + w[1] - w[0]), dot(&e, &d2) + NOISE * (1.0 + w[2] - w[0]));
+                (dot(&e, &d1) + noise * (1.0 + w[1] - w[0]), dot(&e, &d2) + noise * (1.0 + w[2] - w[0]));
             let det = a * c - b * b;
             let (p1, p2) = ((c * r1 - b * r2) / det, (a * r2 - b * r1) / det);
             if p1 >= 0.0 && p2 >= 0.0 && p1 + p2 <= 1.0 {
@@ -377,10 +385,10 @@ impl Mixture {
         // own. Further along the line it is that part's.
         let k = if best[2] > best[1] { 2 } else { 1 };
         let (d, e) = (from(k, 0), std::array::from_fn(|c| rgb[c] - self.parts[0].rgb[c]));
-        let off = dot(&e, &e) - dot(&e, &d).powi(2) / dot(&d, &d).max(NOISE);
+        let off = dot(&e, &e) - dot(&e, &d).powi(2) / dot(&d, &d).max(noise);
         self.parts.iter_mut().zip(best).for_each(|(part, share)| part.share = share);
         let rest = self.rest(rgb);
-        (1.5 - 6.0 * off.min(dot(&rest, &rest)) / (contrast + 10.0 * NOISE)).clamp(0.0, 1.0)
+        (1.5 - 6.0 * off.min(dot(&rest, &rest)) / (contrast + 10.0 * noise)).clamp(0.0, 1.0)
     }
 }
 
@@ -390,6 +398,8 @@ struct Look<'a> {
     labels: &'a LabelMap,
     /// From the edge of the labels.
     distance: &'a [f32],
+    /// The mean square by which grain moves a colour.
+    grain: f32,
     /// The region of each class at a pixel, and the mean colours of the regions.
     region: &'a (dyn Fn(usize, usize, usize) -> usize + Sync),
     means: &'a [Option<[f32; 3]>],
@@ -504,7 +514,10 @@ impl Look<'_> {
         let line = widths.iter().any(|&width| width < 2.0);
         // Labels a pixel or two beside a thin thing do so too: the more the colours differ, the less is asked of them.
         let asked = 0.35 - 0.25 * ((contrast - 0.2) / 0.25).clamp(0.0, 1.0);
-        Edge { reach, trust: if line { 1.0 } else { ((apart - asked) / 0.15).clamp(0.0, 1.0) } }
+        let trust = if line { 1.0 } else { ((apart - asked) / 0.15).clamp(0.0, 1.0) };
+        // Grain of a third of the contrast hides where the edge is, of a sixth no more.
+        let seen = ((contrast * contrast / self.grain.max(1e-9) - 9.0) / 27.0).clamp(0.0, 1.0);
+        Edge { reach, trust: seen * trust }
     }
 
     /// The classes near (x, y), nearest first, with their colours beyond the edge's reach.
@@ -661,7 +674,7 @@ mod tests {
         let labels = LabelMap::new(SIZE, SIZE, (0..SIZE * SIZE).map(|i| class(i % SIZE)).collect()).unwrap();
         let all = Bounds { left: 0, top: 0, right: SIZE, bottom: SIZE };
         let window = Window::whole(SIZE, SIZE);
-        let edges = Edges::of(&picture.view(), &labels, &window, &Regions::whole(3), all);
+        let edges = Edges::of(&picture.view(), &labels, (&window, &Regions::whole(3), all), 0.0);
         (picture, labels, edges)
     }
 

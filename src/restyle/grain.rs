@@ -11,6 +11,7 @@ const ENOUGH: usize = 64;
 /// Grain of each class, and how it is drawn.
 pub(super) struct Grain {
     of: Vec<Amount>,
+    whole: Amount,
     seed: u64,
 }
 
@@ -51,7 +52,12 @@ impl Grain {
         found.iter().for_each(|of| all.extend(of));
         let whole = all.amount();
         let of = |mut of: Differences| if of.mean.len() < ENOUGH { whole } else { of.amount() };
-        Self { of: found.into_iter().map(of).collect(), seed }
+        Self { of: found.into_iter().map(of).collect(), whole, seed }
+    }
+
+    /// The mean square by which grain moves a colour, over the whole picture.
+    pub fn square(&self) -> f32 {
+        3.0 * (self.whole.common.powi(2) + self.whole.each.powi(2))
     }
 
     /// The grain of a pixel of `class`.
