@@ -181,6 +181,11 @@ impl Weights {
         self.bytes.release(self.data + *begin..self.data + *end);
         Ok((shape, values))
     }
+
+    /// Says that no weight is needed soon: reading many leaves pages of the small ones, and of what the system read ahead.
+    pub fn release(&self) {
+        self.bytes.release(0..self.bytes.len());
+    }
 }
 
 /// Elements that one task converts.

@@ -130,6 +130,8 @@ impl Model {
         let reader = Reader { model: self.0.clone(), damage: damage.clone() };
         let vb = VarBuilder::from_backend(Box::new(reader), DType::F32, device.clone());
         let network = Network::lazy(&self.0.metadata.network, vb);
+        // What is read later comes from the file again.
+        self.0.weights.release();
         match damage.get() {
             Some(what) => Err(fault(self.0.path.as_deref(), String::clone(what))),
             None => network,

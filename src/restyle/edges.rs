@@ -324,8 +324,8 @@ impl Sums {
 }
 
 impl Mixture {
-    /// Finds the shares with which the parts' colours make up `rgb`, and says how well they do, 0 to 1: least squares, where the labels' shares count as much
-    /// as colours that differ by `noise`, squared.
+    /// Finds the shares with which the parts' colours make up `rgb`, and says how well they do, 0 to 1: least squares, where the
+    /// labels' shares count as much as colours that differ by `noise`, squared.
     fn unmix(&mut self, rgb: &[f32; 3], shares: &[(usize, f32)], noise: f32) -> f32 {
         /// Squared distance of colours that counts as explained.
         const LINE: f32 = 0.08 * 0.08;

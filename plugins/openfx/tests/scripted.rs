@@ -117,6 +117,7 @@ fn tiny_with(name: &str, mapping: bool, labeler: Option<LabelerSizes>) -> PathBu
         limits: vec![],
         classes: CLASSES.iter().enumerate().map(class).collect(),
         network,
+        bf16_db: None,
     };
     model::save(&path, &metadata, &tensors, DType::F32).unwrap();
     path
