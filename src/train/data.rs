@@ -320,16 +320,6 @@ impl Dataset {
         Ok(Drawn { batch: LabelerBatch { rgb, onehot }, classes: self.classes.len() })
     }
 
-    /// What share of all pixels trained on each class has.
-    pub fn class_shares(&self) -> Vec<f64> {
-        let mut counts = vec![0.0; self.classes.len()];
-        for label in self.examples.iter().flat_map(|example| &example.labels) {
-            counts[usize::from(*label)] += 1.0;
-        }
-        let all: f64 = counts.iter().sum();
-        counts.iter().map(|count| count / all).collect()
-    }
-
     fn plan(&self, rng: &mut ChaCha8Rng, variation: &Variation) -> Plan {
         let paired = !self.pairs.is_empty() && rng.random_bool(variation.pair_share);
         let tasks = if paired { &self.pairs } else { &self.own };
@@ -484,11 +474,11 @@ impl Window {
         if whole { Self { flip, ..Self::WHOLE } } else { Self { left, top, size, flip } }
     }
 
-    /// As [`random`](Self::random), down to half of the side.
+    /// As [`random`](Self::random), down to three fifths of the side.
     fn wide(rng: &mut ChaCha8Rng) -> Self {
         let flip = rng.random_bool(0.5);
-        let whole = rng.random_bool(0.25);
-        let size = rng.random_range(0.5..1.0);
+        let whole = rng.random_bool(0.4);
+        let size = rng.random_range(0.6..1.0);
         let (left, top) = (rng.random_range(0.0..1.0 - size), rng.random_range(0.0..1.0 - size));
         if whole { Self { flip, ..Self::WHOLE } } else { Self { left, top, size, flip } }
     }

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Tensor, Var};
-use once_cell::unsync::OnceCell;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -72,7 +71,7 @@ impl Confusion {
     }
 }
 
-/// The labeler's weights in a run. The loss is the cross entropy, a class counting by the root of its rarity.
+/// The labeler's weights in a run. The loss is the cross entropy and the [soft Jaccard](jaccard) distance.
 pub struct LabelerTrainer {
     recipe: Recipe,
     device: Device,
@@ -84,8 +83,6 @@ pub struct LabelerTrainer {
     labeler: Labeler,
     adam: Adam,
     batches: Ahead<LabelerBatch>,
-    /// Of each class in the loss: the root of its rarity, found at the first step.
-    weights: OnceCell<Tensor>,
     step: usize,
 }
 
@@ -128,7 +125,6 @@ impl LabelerTrainer {
             labeler,
             adam,
             batches: Ahead::new(device),
-            weights: OnceCell::new(),
             step: 0,
         })
     }
@@ -155,13 +151,29 @@ impl LabelerTrainer {
     }
 }
 
-/// Cross entropy of scores `(b, h, w, n)` against one-hot labels, each pixel counting by its class's weight `(n)`.
-pub fn cross_entropy(scores: &Tensor, onehot: &Tensor, weights: &Tensor) -> candle_core::Result<Tensor> {
+/// Logarithms of the probabilities that scores `(.., n)` stand for.
+fn log_softmax(scores: &Tensor) -> candle_core::Result<Tensor> {
     let scores = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?;
-    let normaliser = scores.exp()?.sum_keepdim(D::Minus1)?.log()?;
-    let weighted = onehot.broadcast_mul(weights)?;
-    let loss = (scores.broadcast_sub(&normaliser)? * &weighted)?.sum_all()?.neg()?;
-    loss / weighted.sum_all()?
+    scores.broadcast_sub(&scores.exp()?.sum_keepdim(D::Minus1)?.log()?)
+}
+
+/// Mean cross entropy of `logs (.., n)`, logarithms of probabilities, against one-hot labels.
+pub fn cross_entropy(logs: &Tensor, onehot: &Tensor) -> candle_core::Result<Tensor> {
+    (logs * onehot)?.sum(D::Minus1)?.mean_all()?.neg()
+}
+
+/// One less the mean intersection over union of probabilities with one-hot labels, both `(.., n)`, over all pixels together and
+/// the classes that are there: the figure that a labeler is judged by, made smooth (Rahman and Wang, "Optimizing Intersection-
+/// Over-Union in Deep Neural Networks for Image Segmentation", 2016).
+pub fn jaccard(chances: &Tensor, onehot: &Tensor) -> candle_core::Result<Tensor> {
+    let n = onehot.dim(D::Minus1)?;
+    let sum = |x: &Tensor| x.reshape(((), n))?.sum(0);
+    let (there, both) = (sum(onehot)?, sum(&(chances * onehot)?)?);
+    let either = ((sum(chances)? + &there)? - &both)?;
+    // A class counts as far as it is there: one of a pixel in the batch as much as none.
+    let weight = (&there / (&there + 1.0)?)?;
+    let iou = ((both / (either + 1e-6)?)? * &weight)?.sum_all()?;
+    1.0 - (iou / weight.sum_all()?)?
 }
 
 impl Trained for LabelerTrainer {
@@ -200,14 +212,13 @@ impl Trained for LabelerTrainer {
         let source = Arc::clone(data);
         let make = move |step| source.labeler_batch(seed, step, size, side, &variation);
         let LabelerBatch { rgb, onehot } = self.batches.take(self.step, make)?.to_device(&self.device)?;
-        let weights = self.weights.get_or_try_init(|| {
-            let rarity = |share: &f64| share.max(1e-4).powf(-0.5) as f32;
-            Tensor::new(data.class_shares().iter().map(rarity).collect::<Vec<_>>(), &self.device)
-        })?;
         let _tf32 = Tf32::when(recipe.precision);
-        let loss = cross_entropy(&self.labeler.forward(&rgb)?, &onehot, weights)?;
+        let logs = log_softmax(&self.labeler.forward(&rgb)?)?;
+        let (entropy, distance) = (cross_entropy(&logs, &onehot)?, jaccard(&logs.exp()?, &onehot)?);
+        let loss = (&entropy + &distance)?;
         let gradients = self.adam.gradients(&loss.backward()?)?;
-        let report = fetch(&[("cross entropy", loss), ("gradient", gradients.norm()?)])?;
+        let report =
+            fetch(&[("cross entropy", entropy), ("jaccard", distance), ("gradient", gradients.norm()?)])?;
         check(self.step, &report)?;
         self.adam.step(&gradients, self.rate() * recipe.generator_rate, self.step + 1)?;
         self.mean.follow(&self.variables, optim::warm_decay(recipe.ema, self.step))?;
@@ -255,5 +266,25 @@ impl Trained for LabelerTrainer {
         let mean = self.mean.tensors().clone();
         let metadata = Metadata { version: description.version.clone(), ..self.metadata.clone() };
         Ok((metadata, self.rest.clone().into_iter().chain(mean).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_jaccard_distance_is_one_less_the_mean_intersection_over_union_of_the_classes_that_are_there() {
+        let tensor = |rows: [[f32; 3]; 4]| Tensor::new(&rows, &Device::Cpu).unwrap();
+        let (a, b) = ([1.0, 0.0, 0.0], [0.0, 1.0, 0.0]);
+        let truth = tensor([a, a, a, b]);
+        let distance = |chances: &Tensor| jaccard(chances, &truth).unwrap().to_scalar::<f32>().unwrap();
+        assert!(distance(&truth).abs() < 1e-5);
+        // Of the first class two of three pixels, of the second one of two; a class counts as n / (n + 1) of its pixels.
+        let (first, second) = (2.0 / 3.0, 0.5);
+        let wanted = 1.0 - (first * 0.75 + second * 0.5) / 1.25;
+        assert!((distance(&tensor([a, a, b, b])) - wanted).abs() < 1e-5);
+        let unsure = tensor([[0.5, 0.5, 0.0]; 4]);
+        assert!(distance(&unsure) > distance(&tensor([a, a, b, b])));
     }
 }
