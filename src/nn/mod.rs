@@ -37,6 +37,7 @@ pub use prepared::{Prepared, Timing};
 
 use generator::Generator;
 use labeler::Labeler;
+use layers::PointConv;
 use mask_embedder::MaskEmbedder;
 use noise_mapping::NoiseMapping;
 use once_cell::sync::OnceCell;
@@ -66,7 +67,9 @@ struct Parts {
     noise_mapping: Option<Later<NoiseMapping>>,
     /// None where the network has none.
     labeler: Option<Later<Labeler>>,
-    generator: Generator,
+    generator: Kept<Generator>,
+    /// The generator's last layer, which says of which type and where it is, and whether it is trained.
+    out_conv: PointConv,
     /// The generator as the CPU runs it, made at the first use of each level.
     decoders: Mutex<Vec<(Level, Arc<Decoder>)>>,
     encoder: OnceCell<Arc<Encoder>>,
@@ -142,27 +145,29 @@ impl Network {
         config.validate()?;
         let mapping = config.mapping.map(|_| Later::from(vb.pp("noise_encoder")));
         let labeler = config.labeler.as_ref().map(|_| Later::from(vb.pp("labeler")));
-        Self::with_parts(config, vb.clone(), Some(vb.pp("style_encoder")), mapping, labeler)
+        Self::with_parts(config, vb.clone(), Some(vb), mapping, labeler)
     }
 
     fn with_parts(
         config: &Config,
         vb: VarBuilder,
-        style_source: Option<VarBuilder<'static>>,
+        source: Option<VarBuilder<'static>>,
         noise_mapping: Option<Later<NoiseMapping>>,
         labeler: Option<Later<Labeler>>,
     ) -> crate::Result<Self> {
+        let generator = Generator::new(config, vb.clone())?;
         let parts = Parts {
             config: config.clone(),
             device: vb.device().clone(),
             mask_embedder: MaskEmbedder::new(config, vb.pp("encs").pp("encs").pp(0))?,
             style_encoder: Kept {
                 part: Mutex::new(Some(StyleEncoder::new(config, vb.pp("style_encoder"))?)),
-                source: style_source,
+                source: source.as_ref().map(|vb| vb.pp("style_encoder")),
             },
             noise_mapping,
             labeler,
-            generator: Generator::new(config, vb)?,
+            out_conv: generator.out_conv.clone(),
+            generator: Kept { part: Mutex::new(Some(generator)), source },
             decoders: Mutex::default(),
             encoder: OnceCell::new(),
             tensor_decoders: Mutex::default(),
@@ -250,11 +255,11 @@ impl Network {
     /// # Errors
     /// [`Error::Tensor`](crate::Error::Tensor) when a weight cannot be read.
     pub fn warm_up(&self, level: Level) -> crate::Result<()> {
-        if self.can_prepare(&self.0.generator.out_conv.bias) {
+        if self.can_prepare(&self.0.out_conv.bias) {
             // The encoder first: making it lets memory go.
             self.encoder()?;
             self.decoder(level)?;
-        } else if self.is_off_cpu(&self.0.generator.out_conv.bias, &self.0.generator.out_conv.weight) {
+        } else if self.is_off_cpu(&self.0.out_conv.bias, &self.0.out_conv.weight) {
             self.tensor_decoder()?;
             self.clone().with_precision(Precision::F32).tensor_encoder()?;
         }
@@ -281,12 +286,17 @@ impl Network {
         self.0.style_encoder.get(|vb| StyleEncoder::new(&self.0.config, vb))
     }
 
+    fn generator(&self) -> Result<Generator> {
+        self.0.generator.get(|vb| Generator::new(&self.0.config, vb))
+    }
+
     fn decoder(&self, level: Level) -> crate::Result<Arc<Decoder>> {
         let mut decoders = self.0.decoders.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, decoder)) = decoders.iter().find(|(l, _)| *l == level) {
             return Ok(decoder.clone());
         }
-        let decoder = Arc::new(Decoder::new(level, &self.0.config, &self.0.generator)?);
+        let decoder = Arc::new(Decoder::new(level, &self.0.config, &self.generator()?)?);
+        self.0.generator.let_go();
         decoders.push((level, decoder.clone()));
         Ok(decoder)
     }
@@ -296,7 +306,7 @@ impl Network {
         if let Some(decoder) = decoders.iter().find(|d| d.precision() == self.1.precision) {
             return Ok(decoder.clone());
         }
-        let decoder = tensors::Decoder::new(self.1.precision, &self.0.config, &self.0.generator)?;
+        let decoder = tensors::Decoder::new(self.1.precision, &self.0.config, &self.generator()?)?;
         decoders.push(Arc::new(decoder));
         Ok(decoders[decoders.len() - 1].clone())
     }
@@ -331,7 +341,7 @@ impl Network {
     /// network's in f32; who decodes twice with one style keeps the prepared generator.
     pub fn generate(&self, mask_code: &Tensor, style: &Tensor, progress: Progress) -> crate::Result<Tensor> {
         let (b, _, _) = mask_code.dims3()?;
-        let fast = self.can_prepare(style) || self.is_off_cpu(style, &self.0.generator.out_conv.weight);
+        let fast = self.can_prepare(style) || self.is_off_cpu(style, &self.0.out_conv.weight);
         if style.dim(0)? != b || !fast || mask_code.track_op() {
             return self.generate_plain(mask_code, style, progress);
         }
@@ -352,12 +362,12 @@ impl Network {
         style: &Tensor,
         progress: Progress,
     ) -> crate::Result<Tensor> {
-        Ok(self.0.generator.forward(mask_code, style, false, progress)?.image)
+        Ok(self.generator()?.forward(mask_code, style, false, progress)?.image)
     }
 
     /// Whether the fast form applies: f32 on the CPU, with neither weights nor `input` trained.
     fn can_prepare(&self, input: &Tensor) -> bool {
-        let weight = &self.0.generator.out_conv.weight;
+        let weight = &self.0.out_conv.weight;
         fused::applies(input) && fused::applies(weight) && !input.track_op() && !weight.track_op()
     }
 
@@ -369,7 +379,7 @@ impl Network {
     /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) when the network or the style is not f32 or is being trained,
     /// or the style has another shape.
     pub fn prepare(&self, style: &Tensor) -> crate::Result<Prepared> {
-        match self.is_off_cpu(style, &self.0.generator.out_conv.weight) {
+        match self.is_off_cpu(style, &self.0.out_conv.weight) {
             true => self.prepare_tensors(style),
             false => self.prepare_at(style, self.level()),
         }
@@ -382,11 +392,10 @@ impl Network {
     /// has another shape.
     pub fn prepare_tensors(&self, style: &Tensor) -> crate::Result<Prepared> {
         self.check_style(style)?;
-        if style.track_op() || self.0.generator.out_conv.weight.track_op() {
+        if style.track_op() || self.0.out_conv.weight.track_op() {
             return Err(crate::Error::invalid("only a network that is not in training is prepared"));
         }
-        let generator = &self.0.generator;
-        let form = tensors::Prepared::new(self.tensor_decoder()?, generator, style, self.1.memory_limit)?;
+        let form = tensors::Prepared::new(self.tensor_decoder()?, style, self.1.memory_limit)?;
         Ok(Prepared::of_tensors(form))
     }
 
@@ -414,7 +423,7 @@ impl Network {
                 "only a network on the CPU, in f32 and not in training, is prepared",
             ));
         }
-        Prepared::new(self.decoder(level)?, &self.0.generator, style)
+        Prepared::new(self.decoder(level)?, style)
     }
 
     /// As [`generate`](Self::generate), with attention and feature maps, by the network as it stands.
@@ -427,7 +436,7 @@ impl Network {
             Some(limit) if limit < needed && !self.0.device.is_cpu() => {
                 Err(crate::Error::MemoryLimit { needed, limit })
             }
-            _ => self.0.generator.forward(mask_code, style, true, progress),
+            _ => self.generator()?.forward(mask_code, style, true, progress),
         }
     }
 

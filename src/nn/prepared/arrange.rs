@@ -6,8 +6,8 @@
 use candle_core::{Result, Tensor};
 
 use super::fold::{Matrix, by_head, values};
-use crate::nn::attention::SpatialTransformer;
-use crate::nn::layers::Linear;
+use crate::nn::attention::{Attention, SpatialTransformer};
+use crate::nn::layers::{LayerNorm, Linear, PointConv};
 
 /// The CPU takes softmaxes to base 2.
 const LOG2_E: f32 = std::f32::consts::LOG2_E;
@@ -94,6 +94,40 @@ pub(super) struct SelfAttention<A: Algebra> {
     pub bias: A::Vector,
     pub to_out: A,
     pub out_bias: A::Vector,
+}
+
+/// The weights that styles meet: all that is read of a transformer once it is arranged.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    attention: Attention,
+    norm: LayerNorm,
+    /// When of low rank: what lies around the attention.
+    around: Option<Around>,
+}
+
+#[derive(Clone, Debug)]
+struct Around {
+    proj_in: PointConv,
+    norm: LayerNorm,
+    ff1: Linear,
+    proj_out: PointConv,
+}
+
+impl Source {
+    pub fn new(t: &SpatialTransformer, form: Form) -> Self {
+        let block = &t.block;
+        let around = || Around {
+            proj_in: t.proj_in.clone(),
+            norm: block.norm3.clone(),
+            ff1: block.ff.proj.clone(),
+            proj_out: t.proj_out.clone(),
+        };
+        Self {
+            attention: block.attn2.clone(),
+            norm: block.norm2.clone(),
+            around: (form == Form::LowRank).then(around),
+        }
+    }
 }
 
 /// What a style makes of a transformer.
@@ -225,8 +259,8 @@ impl<A: Algebra> Arranged<A> {
 
 impl<A: Algebra> ArrangedLook<A> {
     /// What `style (n, s)` makes of a transformer that runs in `form`.
-    pub fn new(t: &SpatialTransformer, form: Form, style: &A) -> Result<Self> {
-        let (block, attention) = (&t.block, &t.block.attn2);
+    pub fn new(source: &Source, form: Form, style: &A) -> Result<Self> {
+        let Source { attention, norm, around } = source;
         let (heads, classes) = (attention.heads, style.rows());
         let k = style.times_transposed(&A::of(&attention.to_k.weight)?)?; // (n, inner)
         let v = style.times_transposed(&A::of(&attention.to_v.weight)?)?;
@@ -236,26 +270,26 @@ impl<A: Algebra> ArrangedLook<A> {
         let width = k.columns() / heads;
         let w_q = A::of(&attention.to_q.weight)?;
         let keys = A::by_head(&k, &w_q, false, heads)?.scale_logits(width)?;
-        let keys_bias = keys.apply(&A::vector_of(&block.norm2.bias)?)?;
-        let keys = keys.scale_columns(&A::vector_of(&block.norm2.weight)?)?; // (heads n, inner)
+        let keys_bias = keys.apply(&A::vector_of(&norm.bias)?)?;
+        let keys = keys.scale_columns(&A::vector_of(&norm.weight)?)?; // (heads n, inner)
         let w_o = A::of(&attention.to_out.weight)?;
         let folded = A::by_head(&v, &w_o, true, heads)?; // (heads n, inner)
         let out_bias = bias::<A>(&attention.to_out)?;
-        if form == Form::Folded {
+        let Some(around) = around else {
             // A head's probabilities sum to one, so that the first head's values can carry the bias.
             let values = folded.add_to_rows(classes, &out_bias)?;
             return Ok(Self::Folded { keys, bias: keys_bias, values });
-        }
+        };
 
-        let (proj_in, proj_in_bias) = (A::of(&t.proj_in.weight)?, A::vector_of(&t.proj_in.bias)?);
+        let (proj_in, proj_in_bias) = (A::of(&around.proj_in.weight)?, A::vector_of(&around.proj_in.bias)?);
         let before = A::beside(&[&proj_in, &A::column(&proj_in_bias)?])?.centred()?;
         let (keys, keys_constant) = keys.times(&before)?.split_last()?;
         let all = A::column(&A::added(&proj_in_bias, &out_bias)?)?;
         let all = A::beside(&[&proj_in, &folded.transposed()?, &all])?; // (inner, rank + 1)
         let behind = all.clone().centred()?;
-        let ff1 = A::of(&block.ff.proj.weight)?.scale_columns(&A::vector_of(&block.norm3.weight)?)?;
+        let ff1 = A::of(&around.ff1.weight)?.scale_columns(&A::vector_of(&around.norm.weight)?)?;
         let (ff1, ff1_constant) = ff1.times(&behind)?.split_last()?;
-        let (residual, residual_constant) = A::of(&t.proj_out.weight)?.times(&all)?.split_last()?;
+        let (residual, residual_constant) = A::of(&around.proj_out.weight)?.times(&all)?.split_last()?;
         Ok(Self::LowRank(LowRank {
             keys,
             keys_constant,

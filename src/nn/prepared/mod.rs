@@ -116,12 +116,10 @@ fn check_code(code: &Tensor, count: Option<usize>, [k, pixels]: [usize; 2]) -> R
 
 impl Prepared {
     /// `style (n, s)`
-    pub(super) fn new(decoder: Arc<Decoder>, generator: &Generator, style: &Tensor) -> Result<Self> {
+    pub(super) fn new(decoder: Arc<Decoder>, style: &Tensor) -> Result<Self> {
         let style_matrix = Matrix::of(style)?;
-        let look = |((_, folded), (_, cross)): (&(Residual, Transformer), &(_, _))| {
-            Ok(folded.look(decoder.level, cross, &style_matrix)?)
-        };
-        let looks = decoder.stages.iter().zip(&generator.stages).map(look).collect::<Result<_>>()?;
+        let look = |(_, cross): &(_, Transformer)| Ok(cross.look(decoder.level, &style_matrix)?);
+        let looks = decoder.stages.iter().map(look).collect::<Result<_>>()?;
         Ok(Self(Arc::new(Form::Cpu(Inner { decoder, looks, device: style.device().clone() }))))
     }
 
@@ -323,7 +321,7 @@ mod tests {
                 assert_near(&what("residual block"), &got.data, &values(&want).unwrap(), 5e-6);
                 let (want, _) = cross.forward(&want, &style, false).unwrap();
                 let transformer = &decoder.stages[i].1;
-                let look = transformer.look(*level, cross, &style_matrix).unwrap();
+                let look = transformer.look(*level, &style_matrix).unwrap();
                 let got = transformer.run(*level, &look, &got, Progress::NONE).unwrap();
                 side = got.side;
                 assert_near(&what("transformer"), &got.data, &values(&want).unwrap(), 2e-5);

@@ -2,7 +2,7 @@
 
 use candle_core::Result;
 
-use super::arrange::{Arranged, ArrangedLook, Form};
+use super::arrange::{Arranged, ArrangedLook, Form, Source};
 use super::fold::Matrix;
 use super::residual::{Map, Norm, Sums};
 use super::{added, room};
@@ -27,6 +27,8 @@ fn tile(pixels: usize) -> usize {
 #[derive(Debug)]
 pub(super) struct Transformer {
     form: Form,
+    /// What looks are made of.
+    source: Source,
     channels: usize,
     inner: usize,
     hidden: usize,
@@ -227,6 +229,7 @@ impl Transformer {
         let packed = |(weight, bias): (Matrix, Vec<f32>)| (pack(level, &weight), bias);
         Ok(Self {
             form: a.form,
+            source: Source::new(t, a.form),
             channels,
             inner,
             hidden,
@@ -248,8 +251,8 @@ impl Transformer {
     }
 
     /// What `style (n, s)` makes of it.
-    pub fn look(&self, level: Level, t: &SpatialTransformer, style: &Matrix) -> Result<Look> {
-        let a = match ArrangedLook::new(t, self.form, style)? {
+    pub fn look(&self, level: Level, style: &Matrix) -> Result<Look> {
+        let a = match ArrangedLook::new(&self.source, self.form, style)? {
             ArrangedLook::LowRank(look) => look,
             ArrangedLook::Folded { keys, bias, values } => {
                 let values = Panels::pack(level, values.rows, self.inner, values.view());

@@ -360,18 +360,11 @@ pub(in crate::nn) struct Prepared {
 
 impl Prepared {
     /// `style (n, s)`
-    pub fn new(
-        decoder: Arc<Decoder>,
-        generator: &Generator,
-        style: &Tensor,
-        memory_limit: Option<u64>,
-    ) -> Made<Self> {
+    pub fn new(decoder: Arc<Decoder>, style: &Tensor, memory_limit: Option<u64>) -> Made<Self> {
         let _tf32 = Tf32::when(decoder.precision);
         let style = style.detach().to_device(&decoder.kind.device)?.to_dtype(decoder.kind.exact)?;
-        let look = |((_, folded), (_, cross)): (&(Residual, Transformer), &(_, _))| {
-            folded.look(&decoder.kind, cross, &style)
-        };
-        let looks = decoder.stages.iter().zip(&generator.stages).map(look).collect::<Made<_>>()?;
+        let look = |(_, cross): &(_, Transformer)| cross.look(&decoder.kind, &style);
+        let looks = decoder.stages.iter().map(look).collect::<Made<_>>()?;
         Ok(Self { decoder, looks, memory_limit })
     }
 

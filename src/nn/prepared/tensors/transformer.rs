@@ -5,7 +5,7 @@ use candle_core::{D, Result, Tensor};
 use super::conv::Norm;
 use super::{Factor, Kind, joined, parts, product};
 use crate::nn::attention::SpatialTransformer;
-use crate::nn::prepared::arrange::{Algebra as _, Arranged, ArrangedLook, Form};
+use crate::nn::prepared::arrange::{Algebra as _, Arranged, ArrangedLook, Form, Source};
 use crate::progress::Progress;
 
 const EPS: f64 = 1e-5;
@@ -14,6 +14,8 @@ const EPS: f64 = 1e-5;
 #[derive(Debug)]
 pub(super) struct Transformer {
     form: Form,
+    /// What looks are made of.
+    source: Source,
     channels: usize,
     inner: usize,
     hidden: usize,
@@ -158,6 +160,7 @@ impl Transformer {
         let proj_out = || Factor::new(kind, &[&a.proj_out], &a.out_bias);
         Ok(Self {
             form: a.form,
+            source: Source::new(t, a.form),
             channels: a.channels,
             inner: a.inner,
             hidden: a.hidden,
@@ -180,8 +183,8 @@ impl Transformer {
     }
 
     /// What `style (n, s)` makes of it.
-    pub fn look(&self, kind: &Kind, t: &SpatialTransformer, style: &Tensor) -> Result<Look> {
-        Ok(match ArrangedLook::new(t, self.form, style)? {
+    pub fn look(&self, kind: &Kind, style: &Tensor) -> Result<Look> {
+        Ok(match ArrangedLook::new(&self.source, self.form, style)? {
             ArrangedLook::LowRank(a) => Look::LowRank(Box::new(LowRank {
                 // Constants met by the deviation, and by a one.
                 keys: Factor::new(kind, &[&a.keys, &a.keys_constant.unsqueeze(1)?], &a.keys_bias)?,
