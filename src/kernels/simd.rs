@@ -1,5 +1,5 @@
-//! The vector registers of the CPU at hand, behind one interface: AVX-512, AVX2 with FMA, or plain arrays that the
-//! compiler makes the best of (NEON on aarch64, SSE2 on x86-64).
+//! The vector registers of the CPU at hand, behind one interface: AVX-512, AVX2 with FMA, NEON, or plain arrays that the
+//! compiler makes the best of (SSE2 on x86-64).
 //!
 //! A kernel is written once over [`Simd`] and made a function by [`leveled!`], which compiles it for each level and takes
 //! the one that it is asked for. Results may differ in their last bits between levels, never between runs.
@@ -10,6 +10,8 @@ use once_cell::sync::Lazy;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     Portable,
+    /// What every aarch64 has.
+    Neon,
     /// AVX2 and FMA.
     Avx2,
     /// AVX-512 F, VL, BW and DQ.
@@ -24,6 +26,8 @@ impl Level {
         static LEVELS: Lazy<Vec<Level>> = Lazy::new(|| {
             #[allow(unused_mut)]
             let mut levels = vec![Level::Portable];
+            #[cfg(target_arch = "aarch64")]
+            levels.push(Level::Neon);
             #[cfg(target_arch = "x86_64")]
             {
                 if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
@@ -54,7 +58,7 @@ impl Level {
 
     /// Whether the CPU has what this level needs.
     pub fn is_available(self) -> bool {
-        self <= Self::best() || Some(self) == Self::bf16()
+        Self::available().contains(&self) || Some(self) == Self::bf16()
     }
 
     /// The level of the same registers whose products are of f32.
@@ -70,7 +74,7 @@ impl Level {
     /// f32 values of one register.
     pub fn lanes(self) -> usize {
         match self {
-            Level::Portable => 4,
+            Level::Portable | Level::Neon => 4,
             Level::Avx2 => 8,
             Level::Avx512 | Level::Bf16 => 16,
         }
@@ -80,6 +84,7 @@ impl Level {
     pub fn rows(self) -> usize {
         match self {
             Level::Portable => 4,
+            Level::Neon => 12,
             Level::Avx2 => 6,
             Level::Avx512 | Level::Bf16 => 14,
         }
@@ -306,6 +311,87 @@ impl Simd for Avx2 {
     }
 }
 
+#[cfg(target_arch = "aarch64")]
+use std::arch::aarch64::*;
+
+#[cfg(target_arch = "aarch64")]
+pub(crate) struct Neon;
+
+#[cfg(target_arch = "aarch64")]
+impl Simd for Neon {
+    type V = float32x4_t;
+    const LANES: usize = 4;
+    const ROWS: usize = 12;
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self::V {
+        unsafe { vdupq_n_f32(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self::V {
+        unsafe { vld1q_f32(p) }
+    }
+    #[inline(always)]
+    unsafe fn load_some(p: *const f32, n: usize) -> Self::V {
+        unsafe { vld1q_f32(Portable::load_some(p, n).as_ptr()) }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: Self::V) {
+        unsafe { vst1q_f32(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn store_some(p: *mut f32, n: usize, v: Self::V) {
+        unsafe {
+            let mut all = [0.0; 4];
+            vst1q_f32(all.as_mut_ptr(), v);
+            Portable::store_some(p, n, all);
+        }
+    }
+    #[inline(always)]
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { vaddq_f32(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { vsubq_f32(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { vmulq_f32(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { vdivq_f32(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        unsafe { vfmaq_f32(c, a, b) }
+    }
+    #[inline(always)]
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
+        // Its own maximum of a number and none is none.
+        unsafe { vbslq_f32(vcgtq_f32(a, b), a, b) }
+    }
+    #[inline(always)]
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { vbslq_f32(vcltq_f32(a, b), a, b) }
+    }
+    #[inline(always)]
+    unsafe fn scale(v: Self::V, n: Self::V) -> Self::V {
+        unsafe {
+            let exponent = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
+            vmulq_f32(v, vreinterpretq_f32_s32(vshlq_n_s32::<23>(exponent)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn sum(v: Self::V) -> f32 {
+        unsafe { vpadds_f32(vadd_f32(vget_low_f32(v), vget_high_f32(v))) }
+    }
+    #[inline(always)]
+    unsafe fn largest(v: Self::V) -> f32 {
+        unsafe { vmaxnmvq_f32(v) }
+    }
+}
+
 /// Rounds `x` to bfloat16, two elements to one of `out`, an odd last one beside a zero.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
@@ -384,7 +470,7 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         // A fused product is a function call on x86-64 without FMA.
-        if cfg!(any(target_arch = "aarch64", target_feature = "fma")) {
+        if cfg!(target_feature = "fma") {
             each(|i| a[i].mul_add(b[i], c[i]))
         } else {
             each(|i| a[i] * b[i] + c[i])
@@ -445,10 +531,15 @@ macro_rules! leveled {
                     // SAFETY: the CPU has the features by the assertion; each level has those of the one below.
                     simd::Level::Avx512 | simd::Level::Bf16 => return unsafe { avx512($($arg),*) },
                     simd::Level::Avx2 => return unsafe { avx2($($arg),*) },
-                    simd::Level::Portable => {}
+                    simd::Level::Portable | simd::Level::Neon => {}
                 }
             }
-            let _ = level;
+            #[cfg(target_arch = "aarch64")]
+            if level == simd::Level::Neon {
+                // SAFETY: every aarch64 has it.
+                return unsafe { generic::<simd::Neon>($($arg),*) };
+            }
+            assert!(level == simd::Level::Portable, "this CPU has no {level:?}");
             // SAFETY: needs no features.
             unsafe { generic::<simd::Portable>($($arg),*) }
         }
