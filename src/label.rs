@@ -16,6 +16,9 @@ use crate::{Error, Result};
 /// The longer side of what the labeler sees is at most this many times the network's resolution.
 const LONGEST: f64 = 4.0;
 
+/// The sizes at which the labeler sees a picture, in the network's resolution; what it says of each counts alike.
+const SIZES: [f64; 2] = [1.0, 1.25];
+
 /// How far a pixel looks for neighbours to vote, in pixels of its size.
 const RADIUS: usize = 3;
 
@@ -39,8 +42,8 @@ pub struct Labeling {
 
 /// Proposes a label map for a picture of any size and aspect.
 ///
-/// The shorter side is brought to the network's resolution; a picture longer than four times its other side is made
-/// smaller still. Alpha is not looked at.
+/// The shorter side is brought to the network's resolution, and once more to a quarter above; a picture longer than four times
+/// its other side is made smaller still. Alpha is not looked at.
 ///
 /// # Errors
 /// [`Error::Model`] when the model has no labeler; [`Error::Cancelled`]; [`Error::Tensor`] when the device fails.
@@ -62,10 +65,14 @@ pub(crate) fn propose(
         ));
     };
     progress.at(0.0)?;
-    let frame = Frame::new(picture.width(), picture.height(), config.resolution, sizes.step());
-    let seen = frame.rgb(picture);
-    progress.at(0.1)?;
-    let chances = Chances::new(network, &seen)?;
+    let mut maps = Vec::new();
+    for (i, size) in SIZES.iter().enumerate() {
+        progress.at(0.4 * i as f32 / SIZES.len() as f32)?;
+        let resolution = (size * config.resolution as f64).round() as usize;
+        let frame = Frame::new(picture.width(), picture.height(), resolution, sizes.step());
+        maps.push(Map::new(network, picture, frame)?);
+    }
+    let chances = Chances { classes: config.classes, maps };
     progress.at(0.4)?;
 
     // Pictures of half, a quarter ... of the size, down to the last one that is not smaller than what was seen.
@@ -73,7 +80,8 @@ pub(crate) fn propose(
     loop {
         let (width, height) =
             halves.last().map_or((picture.width(), picture.height()), |h| (h.width, h.height));
-        if (width as f64) < 2.0 * frame.scale * picture.width() as f64 || width.min(height) < 2 {
+        let seen = chances.maps[0].frame.scale * picture.width() as f64;
+        if (width as f64) < 2.0 * seen || width.min(height) < 2 {
             break;
         }
         let half = match halves.last() {
@@ -85,9 +93,9 @@ pub(crate) fn propose(
     }
 
     let coarsest = halves.last().map_or((picture.width(), picture.height()), |h| (h.width, h.height));
-    let (mut labels, confidence) = chances.labels(&frame, coarsest);
+    let (mut labels, confidence) = chances.labels(coarsest);
     if rounds == 0 {
-        labels = chances.labels(&frame, (picture.width(), picture.height())).0;
+        labels = chances.labels((picture.width(), picture.height())).0;
         halves.clear();
     }
     let levels = halves.len() + 1;
@@ -140,20 +148,18 @@ impl Frame {
     }
 }
 
-/// The classes' probabilities at each pixel of the labeler's picture.
-struct Chances {
-    width: usize,
-    height: usize,
-    classes: usize,
+/// The classes' probabilities at each pixel of a picture that the labeler saw.
+struct Map {
+    frame: Frame,
     values: Vec<f32>,
 }
 
-impl Chances {
+impl Map {
     /// The mean of what the labeler says of the picture and of its mirror image, which has the same classes.
-    fn new(network: &Network, seen: &RgbImage) -> Result<Self> {
+    fn new(network: &Network, picture: &View, frame: Frame) -> Result<Self> {
         let device = network.device();
-        let rgb = seen.to_tensor(device)?;
-        let mirror = Tensor::from_iter((0..seen.width as u32).rev(), device)?;
+        let rgb = frame.rgb(picture).to_tensor(device)?;
+        let mirror = Tensor::from_iter((0..frame.width as u32).rev(), device)?;
         let of = |rgb: &Tensor| -> Result<Tensor> {
             let scores = network.label(rgb)?;
             let scores = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
@@ -161,50 +167,69 @@ impl Chances {
         };
         let mirrored = of(&rgb.index_select(&mirror, 2)?)?.index_select(&mirror, 2)?;
         let chances = ((of(&rgb)? + mirrored)? * 0.5)?;
-        let (_, height, width, classes) = chances.dims4()?;
-        Ok(Self { width, height, classes, values: chances.flatten_all()?.to_vec1()? })
+        Ok(Self { frame, values: chances.flatten_all()?.to_vec1()? })
     }
 
-    /// The likeliest class at each pixel of the whole picture at another size, and its mean probability.
-    fn labels(&self, frame: &Frame, (width, height): (usize, usize)) -> (LabelMap, f32) {
-        // From the centre of a pixel of the picture at this size to the labeler's pixels.
-        let place = |i: usize, start: f64, side: usize, of: usize, seen: usize| {
-            let at = ((i as f64 + 0.5) * of as f64 / side as f64 - start) * frame.scale - 0.5;
+    /// From the centres of `size` pixels along an axis to its own pixels: the two around each, and how far on to the second.
+    fn places(&self, size: usize, horizontal: bool) -> Vec<(usize, usize, f32)> {
+        let f = &self.frame;
+        let (start, of, seen) =
+            if horizontal { (f.left, f.of.0, f.width) } else { (f.top, f.of.1, f.height) };
+        let place = |i: usize| {
+            let at = ((i as f64 + 0.5) * of as f64 / size as f64 - start) * f.scale - 0.5;
             let at = at.clamp(0.0, (seen - 1) as f64);
             let first = (at as usize).min(seen.saturating_sub(2));
             (first, (first + 1).min(seen - 1), (at - first as f64) as f32)
         };
-        let columns: Vec<_> =
-            (0..width).map(|x| place(x, frame.left, width, frame.of.0, self.width)).collect();
+        (0..size).map(place).collect()
+    }
+}
+
+/// What the labeler says of a picture at each of [`SIZES`].
+struct Chances {
+    classes: usize,
+    maps: Vec<Map>,
+}
+
+impl Chances {
+    /// The likeliest class at each pixel of the whole picture at another size, and its mean probability.
+    fn labels(&self, (width, height): (usize, usize)) -> (LabelMap, f32) {
         let n = self.classes;
+        let places = |horizontal: bool, size: usize| -> Vec<Vec<(usize, usize, f32)>> {
+            self.maps.iter().map(|map| map.places(size, horizontal)).collect()
+        };
+        let (columns, rows) = (places(true, width), places(false, height));
         let mut labels = vec![0; width * height];
         let sums: Vec<f64> = labels
             .par_chunks_exact_mut(width)
             .enumerate()
             .map(|(y, row)| {
-                let (top, bottom, down) = place(y, frame.top, height, frame.of.1, self.height);
                 let mut sum = 0.0;
-                for (label, &(left, right, across)) in row.iter_mut().zip(&columns) {
-                    let at = |x: usize, y: usize, c: usize| self.values[(y * self.width + x) * n + c];
-                    let chance = |c: usize| {
-                        let upper = at(left, top, c) * (1.0 - across) + at(right, top, c) * across;
-                        let lower = at(left, bottom, c) * (1.0 - across) + at(right, bottom, c) * across;
-                        upper * (1.0 - down) + lower * down
-                    };
-                    let mut best = (0, chance(0));
-                    for c in 1..n {
-                        let chance = chance(c);
-                        if chance > best.1 {
-                            best = (c, chance);
+                let mut chances = vec![0.0; n];
+                for (x, label) in row.iter_mut().enumerate() {
+                    chances.fill(0.0);
+                    for ((map, rows), columns) in self.maps.iter().zip(&rows).zip(&columns) {
+                        let ((top, bottom, down), (left, right, across)) = (rows[y], columns[x]);
+                        for (y, wy) in [(top, 1.0 - down), (bottom, down)] {
+                            for (x, wx) in [(left, 1.0 - across), (right, across)] {
+                                let at = &map.values[(y * map.frame.width + x) * n..][..n];
+                                chances.iter_mut().zip(at).for_each(|(sum, v)| *sum += wy * wx * v);
+                            }
                         }
                     }
-                    *label = best.0 as u8;
-                    sum += f64::from(best.1);
+                    let mut best = 0;
+                    for c in 1..n {
+                        if chances[c] > chances[best] {
+                            best = c;
+                        }
+                    }
+                    *label = best as u8;
+                    sum += f64::from(chances[best]);
                 }
                 sum
             })
             .collect();
-        let confidence = sums.iter().sum::<f64>() / (width * height) as f64;
+        let confidence = sums.iter().sum::<f64>() / (width * height * self.maps.len()) as f64;
         (LabelMap::new(width, height, labels).expect("a label a pixel"), confidence as f32)
     }
 }
