@@ -68,7 +68,7 @@ pub(crate) fn propose(
     let mut maps = Vec::new();
     for (i, size) in SIZES.iter().enumerate() {
         progress.at(0.4 * i as f32 / SIZES.len() as f32)?;
-        let resolution = (size * config.resolution as f64).round() as usize;
+        let resolution = (size * config.resolution as f64 + 0.5) as usize;
         let frame = Frame::new(picture.width(), picture.height(), resolution, sizes.step());
         maps.push(Map::new(network, picture, frame)?);
     }

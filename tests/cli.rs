@@ -762,8 +762,11 @@ fn label_maps_that_are_not_named_are_proposed() {
         assert_eq!(desk.run(&["label", &format!("{name}.png"), "-o", &map]).code, Some(0));
     }
     let args = ["restyle", "photo.png", "--labels", "photo_proposed.png", "--reference", "look.png"];
-    desk.run(&[&args[..], &["--reference-labels", "look_proposed.png", "-o", "by_hand.png"]].concat())
-        .quietly();
+    let by_hand =
+        desk.run(&[&args[..], &["--reference-labels", "look_proposed.png", "-o", "by_hand.png"]].concat());
+    assert_eq!((by_hand.code, by_hand.stdout.as_str()), (Some(0), ""), "{}", by_hand.stderr);
+    // Besides that they are proposed, the same was said of them before.
+    assert!(done.stderr.contains(&by_hand.stderr), "{}, then {}", done.stderr, by_hand.stderr);
     assert_eq!(bytes(&desk.read("by_itself.png")), bytes(&desk.read("by_hand.png")));
     let again = desk.run(&["restyle", "--from-record", "by_itself.png.json", "-o", "again.png"]);
     assert_eq!(again.code, Some(0), "{}", again.stderr);
