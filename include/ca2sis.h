@@ -591,7 +591,7 @@ typedef struct ca2_label_report {
      */
     size_t struct_size;
     /**
-     * Mean probability of the classes that were chosen, 0 to 1: below about 0.8 the map is worth a look.
+     * Mean probability of the classes that were chosen, 0 to 1: below about 0.9 the map is worth a look.
      */
     float confidence;
     /**

@@ -31,12 +31,15 @@ const ALIKE: f32 = 0.06;
 /// Standard deviation of the vote's weight over distance, in pixels.
 const NEAR: f32 = 2.0;
 
+/// [`Labeling::confidence`] below which a map is worth a look.
+pub const FAIR: f32 = 0.9;
+
 /// A proposed label map.
 #[derive(Clone, Debug)]
 pub struct Labeling {
     /// Of the picture's size.
     pub labels: LabelMap,
-    /// The labeler's mean probability of the classes it chose, 0 to 1: below about 0.8 the map is worth a look.
+    /// The labeler's mean probability of the classes it chose, 0 to 1: below [`FAIR`] the map is worth a look.
     pub confidence: f32,
 }
 

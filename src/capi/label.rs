@@ -36,7 +36,7 @@ unsafe impl Sized1 for ca2_label_options {
 pub struct ca2_label_report {
     /// Size of this struct, as CA2_LABEL_REPORT_INIT sets it.
     pub struct_size: usize,
-    /// Mean probability of the classes that were chosen, 0 to 1: below about 0.8 the map is worth a look.
+    /// Mean probability of the classes that were chosen, 0 to 1: below about 0.9 the map is worth a look.
     pub confidence: f32,
     /// Always 0.
     pub reserved: u32,

@@ -292,8 +292,6 @@ pub fn labels_of(
     model: &Model,
     network: Option<&Network>,
 ) -> Result<LabelMap> {
-    /// Below this a proposed map is worth a look.
-    const FAIR: f32 = 0.8;
     if let Some(labels) = labels {
         return Ok(LabelMap::read(labels, model.classes())?.upright_with(picture));
     }
@@ -309,7 +307,7 @@ pub fn labels_of(
     let seen = srgb.as_ref().unwrap_or(picture);
     let proposed = label::label(network, &seen.view(), Progress::new(&|done| bar.at(done)))?;
     drop(bar);
-    if proposed.confidence < FAIR && !json() {
+    if proposed.confidence < label::FAIR && !json() {
         eprintln!(
             "ca2sis: {}: the label map that the model proposes may be wrong (confidence {:.2}): see it with `ca2sis label`",
             path.display(),
