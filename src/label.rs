@@ -13,7 +13,7 @@ use crate::nn::Network;
 use crate::progress::Progress;
 use crate::{Error, Result};
 
-/// The longer side of what the labeler sees is at most this many times the network's resolution.
+/// The longer side of what the labeler sees is at most this many times the resolution that the shorter one would have.
 const LONGEST: f64 = 4.0;
 
 /// The sizes at which the labeler sees a picture, in the network's resolution; what it says of each counts alike.
