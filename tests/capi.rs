@@ -118,6 +118,7 @@ fn tiny(classes: usize, mapping: bool) -> Config {
         style_downs: 2,
         style_scales: 2,
         mask_size: 8,
+        mask_rank: None,
         base_size: 8,
         exclude_background: false,
         labeler: mapping.then(|| LabelerSizes { widths: vec![4, 8] }),

@@ -32,6 +32,7 @@ fn config() -> Config {
         style_downs: 2,
         style_scales: 2,
         mask_size: 8,
+        mask_rank: None,
         base_size: 8,
         exclude_background: false,
         mapping: None,

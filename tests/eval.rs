@@ -68,6 +68,7 @@ fn write_model(path: &Path) {
         style_downs: 1,
         style_scales: 1,
         mask_size: 8,
+        mask_rank: None,
         base_size: 8,
         exclude_background: false,
         mapping: None,

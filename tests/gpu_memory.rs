@@ -54,6 +54,7 @@ fn network(classes: usize) -> Network {
     let config = Config {
         resolution: 128,
         mask_size: 64,
+        mask_rank: None,
         style_downs: 4,
         style_scales: 3,
         mapping: None,

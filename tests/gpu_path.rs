@@ -270,6 +270,7 @@ fn network(dtype: DType) -> Network {
         style_scales: 2,
         style_downs: 2,
         mask_size: 8,
+        mask_rank: None,
         base_size: 8,
         mapping: Some(Mapping { latent: 4, width: 12 }),
         labeler: Some(LabelerSizes { widths: vec![8, 8, 16] }),

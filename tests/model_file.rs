@@ -32,6 +32,7 @@ fn config() -> Config {
         style_downs: 1,
         style_scales: 1,
         mask_size: 4,
+        mask_rank: None,
         base_size: 4,
         exclude_background: true,
         mapping: Some(Mapping { latent: 2, width: 2 }),

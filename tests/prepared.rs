@@ -30,6 +30,7 @@ fn config(classes: usize) -> Config {
         style_downs: 3,
         style_scales: 3,
         mask_size: 24,
+        mask_rank: None,
         base_size: 12,
         mapping: None,
         labeler: None,

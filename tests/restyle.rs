@@ -45,6 +45,7 @@ fn network_with(change: impl Fn(&str, f32) -> f32) -> Network {
         style_downs: 2,
         style_scales: 1,
         mask_size: 8,
+        mask_rank: None,
         base_size: 8,
         exclude_background: false,
         mapping: None,

@@ -35,6 +35,7 @@ fn config(classes: usize, stages: Vec<Stage>) -> Config {
         style_downs: 2,
         style_scales: 2,
         mask_size: 24,
+        mask_rank: None,
         base_size: 12,
         mapping: None,
         labeler: None,

@@ -43,6 +43,19 @@ impl Shape {
         self.out_height() * self.out_width()
     }
 
+    /// The convolution that takes a gradient back, where one pixel of it comes from each pixel: kernels turned round, inputs
+    /// and outputs exchanged. None for other strides, whose gradients have gaps.
+    fn turned(&self) -> Option<Self> {
+        (self.stride == 1 && self.padding < self.kernel).then(|| Self {
+            height: self.out_height(),
+            width: self.out_width(),
+            inputs: self.outputs,
+            outputs: self.inputs,
+            padding: self.kernel - 1 - self.padding,
+            ..*self
+        })
+    }
+
     /// Output pixels whose windows are copied out together: about 2 MB of them.
     fn block(&self) -> usize {
         (524_288 / self.window()).clamp(64, 2048).min(self.out_pixels())
@@ -122,10 +135,46 @@ fn unpack(s: &Shape, packed: &[f32]) -> Vec<f32> {
     weight
 }
 
+/// [`pack`] for the [turned](Shape::turned) convolution: `(groups, k k outputs, inputs)`, taps from the last to the first.
+fn pack_turned(s: &Shape, weight: &[f32]) -> Vec<f32> {
+    let (taps, window) = (s.kernel * s.kernel, s.window());
+    let mut packed = vec![0.0; weight.len()];
+    for (row, from) in weight.chunks_exact(window).enumerate() {
+        let (g, o) = (row / s.outputs, row % s.outputs);
+        let to = &mut packed[g * window * s.outputs..][..window * s.outputs];
+        for i in 0..s.inputs {
+            for t in 0..taps {
+                to[((taps - 1 - t) * s.outputs + o) * s.inputs + i] = from[i * taps + t];
+            }
+        }
+    }
+    packed
+}
+
+/// The weight of a convolution from that of `(groups, inputs, k k outputs)`, taps from the last to the first.
+fn unpack_turned(s: &Shape, packed: &[f32]) -> Vec<f32> {
+    let (taps, window) = (s.kernel * s.kernel, s.window());
+    let mut weight = vec![0.0; packed.len()];
+    for (row, to) in weight.chunks_exact_mut(window).enumerate() {
+        let (g, o) = (row / s.outputs, row % s.outputs);
+        let from = &packed[g * window * s.outputs..][..window * s.outputs];
+        for i in 0..s.inputs {
+            for t in 0..taps {
+                to[i * taps + t] = from[(i * taps + taps - 1 - t) * s.outputs + o];
+            }
+        }
+    }
+    weight
+}
+
 /// `(groups, batch, h', w', outputs)`
 pub fn forward(s: &Shape, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+    convolve(s, x, &pack(s, weight), bias)
+}
+
+/// [`forward`] with [packed](pack) weights.
+fn convolve(s: &Shape, x: &[f32], packed: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
     let (window, pixels, block, outputs) = (s.window(), s.out_pixels(), s.block(), s.outputs);
-    let packed = pack(s, weight);
     let pictures = s.groups * s.batch;
     let blocks = pixels.div_ceil(block);
     // A single small picture is shared out by output channels as well.
@@ -160,6 +209,9 @@ pub fn forward(s: &Shape, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Ve
 
 /// The gradient of `x`.
 pub fn input_gradient(s: &Shape, g: &[f32], weight: &[f32]) -> Vec<f32> {
+    if let Some(turned) = s.turned() {
+        return convolve(&turned, g, &pack_turned(s, weight), None);
+    }
     let (window, pixels, block, outputs) = (s.window(), s.out_pixels(), s.block(), s.outputs);
     let packed = pack(s, weight);
     let mut gx = vec![0.0; s.groups * s.batch * s.in_size()];
@@ -186,29 +238,19 @@ pub fn input_gradient(s: &Shape, g: &[f32], weight: &[f32]) -> Vec<f32> {
 
 /// The gradients of weight and bias: a sum for each picture, then these in order.
 pub fn weight_gradient(s: &Shape, x: &[f32], g: &[f32]) -> (Vec<f32>, Vec<f32>) {
-    let (window, pixels, block, outputs) = (s.window(), s.out_pixels(), s.block(), s.outputs);
+    let (pixels, outputs) = (s.out_pixels(), s.outputs);
+    // Windows are copied out of whichever has fewer channels.
+    let turned = s.turned().filter(|turned| turned.inputs < s.inputs);
     let parts: Vec<_> = (0..s.groups * s.batch)
         .into_par_iter()
         .map_init(Vec::new, |windows, picture| {
             let x = &x[picture * s.in_size()..][..s.in_size()];
             let g = &g[picture * pixels * outputs..][..pixels * outputs];
-            let (mut weight, mut bias) = (vec![0.0; window * outputs], vec![0.0; outputs]);
-            for start in (0..pixels).step_by(block) {
-                let count = block.min(pixels - start);
-                windows.resize(count * window, 0.0);
-                s.gather(x, start, windows);
-                let rows = View::rows(&g[start * outputs..], outputs);
-                let windows = View::rows(windows, window).transposed();
-                multiply(
-                    (window, outputs, count),
-                    &mut weight.as_mut_slice().into(),
-                    outputs,
-                    true,
-                    1.0,
-                    windows,
-                    rows,
-                );
-            }
+            let weight = match &turned {
+                Some(turned) => products(turned, g, x, windows, true),
+                None => products(s, x, g, windows, false),
+            };
+            let mut bias = vec![0.0; outputs];
             column_sums(g, &mut bias);
             (weight, bias)
         })
@@ -223,5 +265,32 @@ pub fn weight_gradient(s: &Shape, x: &[f32], g: &[f32]) -> (Vec<f32>, Vec<f32>) 
         weight.extend(w);
         bias.extend(b);
     }
-    (unpack(s, &weight), bias)
+    (if turned.is_some() { unpack_turned(s, &weight) } else { unpack(s, &weight) }, bias)
+}
+
+/// Sums over the output pixels of `s` of each element of the window in `picture` times each of the pixel's `others`
+/// (`s.outputs` of them): `(window, outputs)`, or the transpose.
+fn products(
+    s: &Shape,
+    picture: &[f32],
+    others: &[f32],
+    windows: &mut Vec<f32>,
+    transposed: bool,
+) -> Vec<f32> {
+    let (window, pixels, block, outputs) = (s.window(), s.out_pixels(), s.block(), s.outputs);
+    let mut sums = vec![0.0; window * outputs];
+    for start in (0..pixels).step_by(block) {
+        let count = block.min(pixels - start);
+        windows.resize(count * window, 0.0);
+        s.gather(picture, start, windows);
+        let (windows, others) =
+            (View::rows(windows, window), View::rows(&others[start * outputs..], outputs));
+        let ((m, a), (n, b)) = if transposed {
+            ((outputs, others), (window, windows))
+        } else {
+            ((window, windows), (outputs, others))
+        };
+        multiply((m, n, count), &mut sums.as_mut_slice().into(), n, true, 1.0, a.transposed(), b);
+    }
+    sums
 }

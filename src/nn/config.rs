@@ -68,6 +68,10 @@ pub struct Config {
     pub style_scales: usize,
     /// Side of the label planes that the mask embedder reads (128 as published).
     pub mask_size: usize,
+    /// The rank of what the mask embedder adds to the area average of the labels in each cell of the first feature map. None for a
+    /// weight of every element, as published, which is more than half of a small network's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_rank: Option<usize>,
     /// Side of the generator's first feature map (16 as published).
     pub base_size: usize,
     /// Whether class 0 is left out of the mask embedding.
@@ -102,6 +106,7 @@ impl Config {
             style_downs: 6,
             style_scales: 5,
             mask_size: 128,
+            mask_rank: None,
             base_size: 16,
             exclude_background,
             mapping: Some(Mapping { latent: 16, width: 512 }),
@@ -172,6 +177,15 @@ impl Config {
         range("style_scales", self.style_scales, 1, self.style_downs)?;
         range("mask_size", self.mask_size, 1, 512)?;
         range("base_size", self.base_size, 1, 256)?;
+        if let Some(rank) = self.mask_rank {
+            range("mask_rank", rank, 1, 4096)?;
+            if !self.mask_size.is_multiple_of(self.base_size) {
+                return bad(format!(
+                    "mask_size {} is no multiple of base_size {}, as mask_rank asks",
+                    self.mask_size, self.base_size
+                ));
+            }
+        }
         range("number of stages", self.stages.len(), 1, 12)?;
         if !self.resolution.is_multiple_of(1 << self.style_downs) {
             return bad(format!(

@@ -71,6 +71,8 @@ pub(super) fn generator(
             vec![if kind == "weight" { 1.0 } else { 0.0 }; count]
         } else if layer == "encs.encs.0" && mask == MaskInit::Area {
             if kind == "weight" { area_average(config) } else { vec![0.0; count] }
+        } else if layer == "encs.encs.0.up" && mask == MaskInit::Area {
+            vec![0.0; count]
         } else {
             let fan_in: usize = weight[1..].iter().product();
             let bound = (fan_in as f32).powf(-0.5);
@@ -131,7 +133,7 @@ mod tests {
 
     #[test]
     fn weights_begin_as_published() {
-        let config = preset("studio-128", 3).unwrap();
+        let config = Config { mask_rank: None, ..preset("studio-128", 3).unwrap() };
         let variables = generator(&config, MaskInit::Random, &Random::new(1), &Device::Cpu).unwrap();
         let largest = |name: &str| {
             let values = variables[name].flatten_all().unwrap().abs().unwrap().max(D::Minus1).unwrap();
@@ -152,7 +154,7 @@ mod tests {
 
     #[test]
     fn the_area_average_of_a_plane_is_the_share_of_each_cell() {
-        let config = preset("studio-128", 3).unwrap();
+        let config = Config { mask_rank: None, ..preset("studio-128", 3).unwrap() };
         let (base, side) = (config.base_size, config.mask_size);
         let weight = area_average(&config);
         // The left half of the plane, and one pixel of cell (0, base - 1).

@@ -74,6 +74,7 @@ fn tiny_with(name: &str, mapping: bool, labeler: Option<LabelerSizes>) -> PathBu
         style_downs: 2,
         style_scales: 2,
         mask_size: 8,
+        mask_rank: None,
         base_size: 8,
         exclude_background: false,
         mapping: mapping.then_some(Mapping { latent: 4, width: 8 }),

@@ -259,6 +259,7 @@ mod tests {
             style_scales: 2,
             style_downs: 2,
             mask_size: 8,
+            mask_rank: None,
             base_size: 7,
             exclude_background: false,
             mapping: None,
