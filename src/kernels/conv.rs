@@ -103,67 +103,49 @@ impl Shape {
     }
 }
 
-/// The checkpoint's `(groups outputs, inputs, k, k)` as one matrix a group, `(groups, k k inputs, outputs)`.
-fn pack(s: &Shape, weight: &[f32]) -> Vec<f32> {
+/// Visits each element of the checkpoint's weight, `(groups outputs, inputs, k, k)`: its index there, the first index of its
+/// group, and its tap, input and output.
+fn elements(s: &Shape, mut visit: impl FnMut(usize, usize, [usize; 3])) {
     let (taps, window) = (s.kernel * s.kernel, s.window());
-    let mut packed = vec![0.0; weight.len()];
-    for (row, from) in weight.chunks_exact(window).enumerate() {
-        let (g, o) = (row / s.outputs, row % s.outputs);
-        let to = &mut packed[g * window * s.outputs..][..window * s.outputs];
+    for row in 0..s.groups * s.outputs {
+        let (group, o) = (row / s.outputs * s.outputs * window, row % s.outputs);
         for i in 0..s.inputs {
             for t in 0..taps {
-                to[(t * s.inputs + i) * s.outputs + o] = from[i * taps + t];
+                visit(row * window + i * taps + t, group, [t, i, o]);
             }
         }
     }
+}
+
+/// The checkpoint's weight as one matrix a group, `(groups, k k inputs, outputs)`.
+fn pack(s: &Shape, weight: &[f32]) -> Vec<f32> {
+    let mut packed = vec![0.0; weight.len()];
+    elements(s, |at, group, [t, i, o]| packed[group + (t * s.inputs + i) * s.outputs + o] = weight[at]);
     packed
 }
 
 /// The inverse of [`pack`].
 fn unpack(s: &Shape, packed: &[f32]) -> Vec<f32> {
-    let (taps, window) = (s.kernel * s.kernel, s.window());
     let mut weight = vec![0.0; packed.len()];
-    for (row, to) in weight.chunks_exact_mut(window).enumerate() {
-        let (g, o) = (row / s.outputs, row % s.outputs);
-        let from = &packed[g * window * s.outputs..][..window * s.outputs];
-        for i in 0..s.inputs {
-            for t in 0..taps {
-                to[i * taps + t] = from[(t * s.inputs + i) * s.outputs + o];
-            }
-        }
-    }
+    elements(s, |at, group, [t, i, o]| weight[at] = packed[group + (t * s.inputs + i) * s.outputs + o]);
     weight
 }
 
 /// [`pack`] for the [turned](Shape::turned) convolution: `(groups, k k outputs, inputs)`, taps from the last to the first.
 fn pack_turned(s: &Shape, weight: &[f32]) -> Vec<f32> {
-    let (taps, window) = (s.kernel * s.kernel, s.window());
-    let mut packed = vec![0.0; weight.len()];
-    for (row, from) in weight.chunks_exact(window).enumerate() {
-        let (g, o) = (row / s.outputs, row % s.outputs);
-        let to = &mut packed[g * window * s.outputs..][..window * s.outputs];
-        for i in 0..s.inputs {
-            for t in 0..taps {
-                to[((taps - 1 - t) * s.outputs + o) * s.inputs + i] = from[i * taps + t];
-            }
-        }
-    }
+    let (last, mut packed) = (s.kernel * s.kernel - 1, vec![0.0; weight.len()]);
+    elements(s, |at, group, [t, i, o]| {
+        packed[group + ((last - t) * s.outputs + o) * s.inputs + i] = weight[at];
+    });
     packed
 }
 
-/// The weight of a convolution from that of `(groups, inputs, k k outputs)`, taps from the last to the first.
+/// The checkpoint's weight from `(groups, inputs, k k outputs)`, taps from the last to the first.
 fn unpack_turned(s: &Shape, packed: &[f32]) -> Vec<f32> {
-    let (taps, window) = (s.kernel * s.kernel, s.window());
-    let mut weight = vec![0.0; packed.len()];
-    for (row, to) in weight.chunks_exact_mut(window).enumerate() {
-        let (g, o) = (row / s.outputs, row % s.outputs);
-        let from = &packed[g * window * s.outputs..][..window * s.outputs];
-        for i in 0..s.inputs {
-            for t in 0..taps {
-                to[i * taps + t] = from[(i * taps + taps - 1 - t) * s.outputs + o];
-            }
-        }
-    }
+    let (taps, mut weight) = (s.kernel * s.kernel, vec![0.0; packed.len()]);
+    elements(s, |at, group, [t, i, o]| {
+        weight[at] = packed[group + (i * taps + taps - 1 - t) * s.outputs + o];
+    });
     weight
 }
 
