@@ -88,8 +88,11 @@ fn convolution_of_every_stride_and_kernel_in_use() {
     for (kernel, stride, padding) in [(3, 1, 1), (3, 2, 1), (4, 2, 2), (4, 1, 2), (1, 1, 0), (7, 2, 0)] {
         for (h, w) in [(9, 7), (8, 10)] {
             let name = format!("conv {kernel}x{kernel} stride {stride} padding {padding} on {h}x{w}");
-            let shapes: [&[usize]; 3] = [&[2, h, w, 3], &[6, 3, kernel, kernel], &[6]];
-            check(&name, &shapes, &|t| ops::conv2d(&t[0], &t[1], Some(&t[2]), stride, padding));
+            // Gradients of fewer outputs than inputs take another way.
+            for outputs in [6, 2] {
+                let shapes: [&[usize]; 3] = [&[2, h, w, 3], &[outputs, 3, kernel, kernel], &[outputs]];
+                check(&name, &shapes, &|t| ops::conv2d(&t[0], &t[1], Some(&t[2]), stride, padding));
+            }
         }
     }
     check("conv without bias", &[&[1, 5, 5, 2], &[4, 2, 3, 3]], &|t| ops::conv2d(&t[0], &t[1], None, 1, 1));
@@ -97,8 +100,8 @@ fn convolution_of_every_stride_and_kernel_in_use() {
 
 #[test]
 fn grouped_convolution() {
-    let shapes: [&[usize]; 3] = [&[3, 2, 6, 5, 4], &[3 * 5, 4, 3, 3], &[3 * 5]];
-    for stride in [1, 2] {
+    for (stride, outputs) in [(1, 5), (1, 2), (2, 5), (2, 2)] {
+        let shapes: [&[usize]; 3] = [&[3, 2, 6, 5, 4], &[3 * outputs, 4, 3, 3], &[3 * outputs]];
         let op = move |t: &[Tensor]| ops::grouped_conv2d(&t[0], &t[1], Some(&t[2]), stride, 1);
         check(&format!("grouped conv stride {stride}"), &shapes, &op);
     }
