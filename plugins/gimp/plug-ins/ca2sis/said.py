@@ -52,6 +52,7 @@ LIBRARY = [
     N_("two classes are named {}: give each its own name"),
     N_("network sizes: side {} is no multiple of what {} pixels have in one cell"),
     N_("network sizes: {}"),
+    N_("mask_size {} is no multiple of base_size {}, as mask_rank asks"),
     N_("resolution {} cannot be halved {} times (style_downs)"),
     N_("resolution {} cannot be halved {} times (labeler.widths)"),
     N_("labeler.widths: {} is no multiple of norm_groups {}"),
