@@ -6,6 +6,7 @@
 //! times those of [`product`](super::matrix::product), and of the size of the largest of two rows, half the rows apart.
 
 use super::View;
+use super::matrix::add_products;
 use super::rows::room;
 use super::simd::{Level, Simd, leveled};
 
@@ -177,21 +178,9 @@ unsafe fn block<S: Simd, const R: usize>(
     // SAFETY: the caller's promise.
     unsafe {
         let mut sums = [[S::splat(0.0); 2]; R];
-        let mut b = b;
         // The next factors, while these are read for the first time.
-        let ahead = if row == 0 { half * width } else { 0 };
-        for k in 0..half {
-            let columns = [S::load(b), S::load(b.add(S::LANES))];
-            b = b.add(width);
-            S::prefetch(b.wrapping_add(ahead));
-            S::prefetch(b.wrapping_add(ahead + S::LANES));
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let x = S::splat(*a.add(r * half + k));
-                for (sum, c) in sums.iter_mut().zip(&columns) {
-                    *sum = S::fma(x, *c, *sum);
-                }
-            }
-        }
+        let ahead = (row == 0).then_some(half * width);
+        add_products::<S, R, 2, false>(&mut sums, a, half, b, half, ahead);
         for (quarter, mode) in targets.iter().flatten() {
             let out = out.add((quarter * top + row) * width);
             let mut bias = [S::splat(0.0); 2];
