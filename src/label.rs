@@ -16,8 +16,9 @@ use crate::{Error, Result};
 /// The longer side of what the labeler sees is at most this many times the resolution that the shorter one would have.
 const LONGEST: f64 = 4.0;
 
-/// The sizes at which the labeler sees a picture, in the network's resolution; what it says of each counts alike.
-const SIZES: [f64; 2] = [1.0, 1.25];
+/// The sizes at which the labeler sees a picture, in the network's resolution, and whether it sees the mirror image there, whose
+/// classes are the same; what it says of each counts alike. Both ways at both sizes say no more (models/studio.md).
+const LOOKS: [(f64, bool); 2] = [(1.0, false), (1.25, true)];
 
 /// How far a pixel looks for neighbours to vote, in pixels of its size.
 const RADIUS: usize = 3;
@@ -45,7 +46,7 @@ pub struct Labeling {
 
 /// Proposes a label map for a picture of any size and aspect.
 ///
-/// The shorter side is brought to the network's resolution, and once more to a quarter above; a picture longer than four times
+/// The shorter side is brought to the network's resolution, and of the mirror image to a quarter above; a picture longer than four times
 /// its other side is made smaller still. Alpha is not looked at.
 ///
 /// # Errors
@@ -69,11 +70,11 @@ pub(crate) fn propose(
     };
     progress.at(0.0)?;
     let mut maps = Vec::new();
-    for (i, size) in SIZES.iter().enumerate() {
-        progress.at(0.4 * i as f32 / SIZES.len() as f32)?;
+    for (i, (size, mirrored)) in LOOKS.into_iter().enumerate() {
+        progress.at(0.4 * i as f32 / LOOKS.len() as f32)?;
         let resolution = (size * config.resolution as f64 + 0.5) as usize;
         let frame = Frame::new(picture.width(), picture.height(), resolution, sizes.step());
-        maps.push(Map::new(network, picture, frame)?);
+        maps.push(Map::new(network, picture, frame, mirrored)?);
     }
     let chances = Chances { classes: config.classes, maps };
     progress.at(0.4)?;
@@ -158,18 +159,14 @@ struct Map {
 }
 
 impl Map {
-    /// The mean of what the labeler says of the picture and of its mirror image, which has the same classes.
-    fn new(network: &Network, picture: &View, frame: Frame) -> Result<Self> {
+    /// `mirrored`: the labeler sees the mirror image, of which this is the mirror image again.
+    fn new(network: &Network, picture: &View, frame: Frame, mirrored: bool) -> Result<Self> {
         let device = network.device();
-        let rgb = frame.rgb(picture).to_tensor(device)?;
         let mirror = Tensor::from_iter((0..frame.width as u32).rev(), device)?;
-        let of = |rgb: &Tensor| -> Result<Tensor> {
-            let scores = network.label(rgb)?;
-            let scores = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
-            Ok(scores.broadcast_div(&scores.sum_keepdim(D::Minus1)?)?)
-        };
-        let mirrored = of(&rgb.index_select(&mirror, 2)?)?.index_select(&mirror, 2)?;
-        let chances = ((of(&rgb)? + mirrored)? * 0.5)?;
+        let turned = |x: Tensor| if mirrored { x.index_select(&mirror, 2) } else { Ok(x) };
+        let scores = network.label(&turned(frame.rgb(picture).to_tensor(device)?)?)?;
+        let chances = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
+        let chances = turned(chances.broadcast_div(&chances.sum_keepdim(D::Minus1)?)?)?;
         Ok(Self { frame, values: chances.flatten_all()?.to_vec1()? })
     }
 
@@ -188,7 +185,7 @@ impl Map {
     }
 }
 
-/// What the labeler says of a picture at each of [`SIZES`].
+/// What the labeler says of a picture at each of [`LOOKS`].
 struct Chances {
     classes: usize,
     maps: Vec<Map>,
