@@ -28,6 +28,7 @@ pub fn product(level: Level, rows: usize, k: usize, n: usize) -> impl FnMut() {
 
 /// As [`product`], by halves; `n` is a multiple of four registers' width.
 pub fn halved(level: Level, rows: usize, k: usize, n: usize) -> impl FnMut() {
+    let level = level.plain();
     let (a, b) = (values(rows * k), values(k * n));
     let right = Halved::pack_columns(level, k, n, View::rows(&b, n), Some);
     let (mut out, mut buffer) = (vec![0.0; right.room(rows)], Vec::new());

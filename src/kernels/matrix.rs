@@ -10,6 +10,8 @@ use rayon::prelude::*;
 #[cfg(target_arch = "x86_64")]
 use super::simd::narrow;
 use super::simd::{Level, Simd, leveled, pair};
+#[cfg(target_arch = "x86_64")]
+use super::tiles;
 use super::{Target, View};
 
 /// A `k x n` matrix in panels: columns `2 lanes p ..` of all `k` rows lie together, the last panel filled up with zeros
@@ -41,6 +43,12 @@ impl Panels {
         let width = panels.width();
         let fill = |(p, panel): (usize, &mut [f32])| {
             let lanes = panel.len() / depth;
+            #[cfg(target_arch = "x86_64")]
+            if level.tiles() {
+                let columns = 0..lanes.min(n - p * width);
+                let columns = columns.filter_map(|j| source(p * width + j).map(|column| (j, column)));
+                return tiles::pack(level, k, lanes, b, columns, panel);
+            }
             for j in 0..lanes.min(n - p * width) {
                 let Some(column) = source(p * width + j) else { continue };
                 let from = &b.data[column * b.column..];
@@ -97,9 +105,14 @@ impl Panels {
     }
 }
 
-/// Elements of a column as they lie: at [`Level::Bf16`] pairs.
+/// Elements of a row or column as they lie: at [`Level::Bf16`] pairs.
 fn depth(level: Level, k: usize) -> usize {
-    if level == Level::Bf16 { k.div_ceil(2) } else { k }
+    match level {
+        Level::Bf16 => k.div_ceil(2),
+        #[cfg(target_arch = "x86_64")]
+        Level::Amx | Level::AmxBf16 => tiles::depth(level, k),
+        _ => k,
+    }
 }
 
 /// [`Panels`], or some of them, in memory of someone else's.
@@ -116,7 +129,7 @@ impl<'a> PanelsRef<'a> {
     pub fn part(self, first: usize, count: usize) -> PanelsRef<'a> {
         let lanes = self.level.lanes();
         assert!(
-            self.n <= 2 * lanes && self.level != Level::Bf16 && first + count <= self.k,
+            self.n <= 2 * lanes && !self.level.lowers() && first + count <= self.k,
             "part of a panel"
         );
         let width = self.n.next_multiple_of(lanes);
@@ -132,27 +145,35 @@ pub(crate) struct Rows<'a> {
     pub row: usize,
     pub segments: usize,
     pub step: usize,
-    /// Whether the elements are pairs already.
-    pub pairs: bool,
+    /// Whether they lie as the level's products take them already.
+    pub lowered: bool,
 }
 
 impl<'a> Rows<'a> {
     pub fn new(data: &'a [f32], row: usize) -> Self {
-        Self { data, row, segments: 1, step: 0, pairs: false }
+        Self { data, row, segments: 1, step: 0, lowered: false }
     }
 
     /// For several products at `level`: rows of `k` elements as those take them, in `buffer` where that is not how they lie.
     pub fn lowered(self, level: Level, rows: usize, k: usize, buffer: &'a mut Vec<f32>) -> Rows<'a> {
         #[cfg(target_arch = "x86_64")]
-        if level == Level::Bf16 && !self.pairs {
+        if level.lowers() && !self.lowered {
             assert!(level.is_available() && self.segments == 1, "rows of bfloat16");
             let depth = depth(level, k);
-            buffer.resize(rows * depth, 0.0);
-            for (r, out) in buffer.chunks_exact_mut(depth).enumerate() {
+            if level.tiles() {
+                // Whole tiles are read. Rows an odd number of lines apart do not push each other out of L1.
+                let row = depth / tiles::SIDE | 1;
+                let row = row * tiles::SIDE;
+                buffer.resize(buffer.len().max(rows.next_multiple_of(tiles::SIDE) * row), 0.0);
+                tiles::lower(level, rows, k, self.data, self.row, buffer, row);
+                return Rows { data: buffer, row, segments: 1, step: 0, lowered: true };
+            }
+            buffer.resize(buffer.len().max(rows * depth), 0.0);
+            for (r, out) in buffer.chunks_exact_mut(depth).take(rows).enumerate() {
                 // SAFETY: the level is available.
                 unsafe { narrow(&self.data[r * self.row..][..k], out) };
             }
-            return Rows { data: buffer, row: depth, segments: 1, step: 0, pairs: true };
+            return Rows { data: buffer, row: depth, segments: 1, step: 0, lowered: true };
         }
         let _ = (level, rows, k, buffer);
         self
@@ -169,21 +190,22 @@ pub(crate) enum Start<'a> {
     Keep,
 }
 
-struct Task {
-    rows: usize,
-    a: *const f32,
-    a_row: usize,
-    segments: usize,
-    step: usize,
+/// Sizes are of elements as they lie.
+pub(super) struct Task {
+    pub rows: usize,
+    pub a: *const f32,
+    pub a_row: usize,
+    pub segments: usize,
+    pub step: usize,
     /// Elements of one segment.
-    run: usize,
-    b: *const f32,
-    n: usize,
-    out: *mut f32,
-    out_row: usize,
+    pub run: usize,
+    pub b: *const f32,
+    pub n: usize,
+    pub out: *mut f32,
+    pub out_row: usize,
     /// Null for zero.
-    start: *const f32,
-    start_row: usize,
+    pub start: *const f32,
+    pub start_row: usize,
 }
 
 /// `out = start + a b` on this thread for `rows` rows, `out_row` elements from one to the next.
@@ -191,17 +213,21 @@ pub(crate) fn product(rows: usize, a: Rows, b: PanelsRef, start: Start, out: &mu
     if rows == 0 || b.n == 0 {
         return;
     }
-    if b.level == Level::Bf16 && !a.pairs {
+    if b.level.lowers() && !a.lowered {
         thread_local! {
-            static PAIRS: std::cell::Cell<Vec<f32>> = const { std::cell::Cell::new(Vec::new()) };
+            static LOWERED: std::cell::Cell<Vec<f32>> = const { std::cell::Cell::new(Vec::new()) };
         }
-        let mut buffer = PAIRS.take();
+        let mut buffer = LOWERED.take();
         product(rows, a.lowered(b.level, rows, b.k, &mut buffer), b, start, out, out_row);
-        return PAIRS.set(buffer);
+        return LOWERED.set(buffer);
     }
     let depth = depth(b.level, b.k);
     let run = depth / a.segments.max(1);
-    let reach = (rows - 1) * a.row + a.segments.saturating_sub(1) * a.step + run;
+    #[cfg(target_arch = "x86_64")]
+    let read = if b.level.tiles() { rows.next_multiple_of(tiles::SIDE) } else { rows };
+    #[cfg(not(target_arch = "x86_64"))]
+    let read = rows;
+    let reach = (read - 1) * a.row + a.segments.saturating_sub(1) * a.step + run;
     assert!(run * a.segments == depth && reach <= a.data.len(), "rows of a product");
     assert!(b.data.len() >= depth * b.n.next_multiple_of(b.level.lanes()), "panels of a product");
     assert!((rows - 1) * out_row + b.n <= out.len, "target of a product");
@@ -227,6 +253,12 @@ pub(crate) fn product(rows: usize, a: Rows, b: PanelsRef, start: Start, out: &mu
         start,
         start_row,
     };
+    #[cfg(target_arch = "x86_64")]
+    if b.level.tiles() {
+        assert!(b.level.is_available() && depth > 0, "this CPU has no AMX");
+        // SAFETY: the CPU has it; all reads and writes lie in the slices by the assertions above.
+        return unsafe { tiles::product(b.level, &task) };
+    }
     #[cfg(target_arch = "x86_64")]
     if b.level == Level::Bf16 {
         assert!(b.level.is_available(), "this CPU has no AVX-512 BF16");
@@ -415,9 +447,9 @@ mod tests {
     /// what lies between the rows of the target must stay as it was.
     #[test]
     fn products_of_every_remainder_stay_inside_their_slices() {
-        for &level in Level::available().iter().chain(&Level::bf16()) {
+        for &level in Level::available().iter().chain(Level::rounding()) {
             // Two roundings to 8 bits of each factor, or one of each sum.
-            let tolerance = if level == Level::Bf16 { 1.0 / 128.0 } else { 1e-6 };
+            let tolerance = if Level::rounding().contains(&level) { 1.0 / 128.0 } else { 1e-6 };
             for rows in (1..=15).chain([28, 29]) {
                 for n in [1, 3, 4, 5, 8, 9, 15, 16, 17, 31, 32, 33, 65] {
                     let k = 1 + (rows * n) % 37;
@@ -466,7 +498,7 @@ mod tests {
         for &level in Level::available() {
             let panels = Panels::pack(level, 3 * k, n, View::rows(&b, n));
             let mut out = vec![0.0; rows * n];
-            let windows = Rows { data: &a, row: 2, segments: 3, step: 40, pairs: false };
+            let windows = Rows { data: &a, row: 2, segments: 3, step: 40, lowered: false };
             product(rows, windows, panels.as_ref(), Start::Zero, &mut out.as_mut_slice().into(), n);
             for (i, got) in out.iter().enumerate() {
                 let at = |j: usize| a[i / n * 2 + j / k * 40 + j % k] * b[j * n + i % n];

@@ -18,6 +18,8 @@ pub(crate) mod rows;
 mod share;
 pub mod simd;
 pub(crate) mod strassen;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 pub(crate) mod window;
 
 pub use share::{set_threads, threads};
@@ -173,18 +175,21 @@ pub(crate) fn multiply(
 pub fn measure_peak(threads: usize) -> f64 {
     use matrix::{Panels, Rows, Start, product};
     use std::time::{Duration, Instant};
-    let (level, rows, k) = (simd::Level::best(), simd::Level::best().rows() * 4, 128);
+    let (level, k) = (simd::Level::best(), 128);
+    let rows = if level.tiles() { 64 } else { 4 * level.rows() };
     let n = 2 * level.lanes();
     let b = Panels::pack(level, k, n, View::rows(&vec![0.5; k * n], n));
     let a = vec![0.5; rows * k];
     let speed = |_| {
+        let mut lowered = Vec::new();
+        let a = Rows::new(&a, k).lowered(level, rows, k, &mut lowered);
         let mut out = vec![0.0; rows * n];
         let mut best = 0.0f64;
         let end = Instant::now() + Duration::from_millis(200);
         while Instant::now() < end {
             let begun = Instant::now();
             for _ in 0..100 {
-                product(rows, Rows::new(&a, k), b.as_ref(), Start::Zero, &mut out.as_mut_slice().into(), n);
+                product(rows, a, b.as_ref(), Start::Zero, &mut out.as_mut_slice().into(), n);
             }
             best = best.max((200 * rows * k * n) as f64 / begun.elapsed().as_secs_f64());
         }

@@ -16,12 +16,27 @@ pub enum Level {
     Avx2,
     /// AVX-512 F, VL, BW and DQ.
     Avx512,
+    /// As Avx512, products of f32 by AMX in parts of bfloat16, as exact: see `tiles`.
+    Amx,
     /// As Avx512, but large products of factors rounded to bfloat16, summed in f32: 8 bits of every factor. Never chosen unasked.
     Bf16,
+    /// As Bf16, by AMX.
+    AmxBf16,
+}
+
+impl std::str::FromStr for Level {
+    type Err = ();
+
+    /// Of the levels of f32, in small letters.
+    fn from_str(s: &str) -> Result<Self, ()> {
+        let levels = [Level::Portable, Level::Neon, Level::Avx2, Level::Avx512, Level::Amx];
+        levels.into_iter().find(|l| format!("{l:?}").eq_ignore_ascii_case(s)).ok_or(())
+    }
 }
 
 impl Level {
-    /// The levels that this CPU has, the best last.
+    /// The levels with f32 throughout that this CPU has, the best last. The environment variable `CA2SIS_REGISTERS` names the
+    /// highest that is used: `portable`, `neon`, `avx2`, `avx512` or `amx`.
     pub fn available() -> &'static [Level] {
         static LEVELS: Lazy<Vec<Level>> = Lazy::new(|| {
             #[allow(unused_mut)]
@@ -42,28 +57,68 @@ impl Level {
                     levels.push(Level::Avx512);
                 }
             }
+            let most = std::env::var("CA2SIS_REGISTERS").ok().and_then(|v| v.parse().ok());
+            let most = most.unwrap_or(Level::Amx);
+            // Asked for last: a process that is not to use tiles need not be allowed to.
+            #[cfg(target_arch = "x86_64")]
+            if most == Level::Amx && levels.contains(&Level::Avx512) && super::tiles::available() {
+                levels.push(Level::Amx);
+            }
+            levels.retain(|level| *level <= most);
             levels
         });
         &LEVELS
     }
 
-    /// [`Level::Bf16`], where the CPU has AVX-512 BF16.
+    /// The levels with products of bfloat16 that this CPU has, the best last.
+    pub fn rounding() -> &'static [Level] {
+        static LEVELS: Lazy<Vec<Level>> = Lazy::new(|| {
+            #[allow(unused_mut)]
+            let mut levels = Vec::new();
+            #[cfg(target_arch = "x86_64")]
+            if Level::available().contains(&Level::Avx512) && is_x86_feature_detected!("avx512bf16") {
+                levels.push(Level::Bf16);
+                if Level::available().contains(&Level::Amx) {
+                    levels.push(Level::AmxBf16);
+                }
+            }
+            levels
+        });
+        &LEVELS
+    }
+
+    /// The best of those with products of bfloat16, if there is one.
     pub fn bf16() -> Option<Level> {
-        #[cfg(target_arch = "x86_64")]
-        if Self::best() == Level::Avx512 && is_x86_feature_detected!("avx512bf16") {
-            return Some(Level::Bf16);
-        }
-        None
+        Self::rounding().last().copied()
     }
 
     /// Whether the CPU has what this level needs.
     pub fn is_available(self) -> bool {
-        Self::available().contains(&self) || Some(self) == Self::bf16()
+        Self::available().contains(&self) || Self::rounding().contains(&self)
     }
 
-    /// The level of the same registers whose products are of f32.
+    /// The level of the same means whose products are of f32.
     pub(crate) fn exact(self) -> Level {
-        if self == Level::Bf16 { Level::Avx512 } else { self }
+        match self {
+            Level::Bf16 => Level::Avx512,
+            Level::AmxBf16 => Level::Amx,
+            other => other,
+        }
+    }
+
+    /// The level of the same registers without what they are not needed for: f32 and no tiles.
+    pub(crate) fn plain(self) -> Level {
+        if self > Level::Avx512 { Level::Avx512 } else { self }
+    }
+
+    /// Whether products go through tiles.
+    pub(crate) fn tiles(self) -> bool {
+        matches!(self, Level::Amx | Level::AmxBf16)
+    }
+
+    /// Whether products take factors otherwise than as f32 one after the other.
+    pub(crate) fn lowers(self) -> bool {
+        self > Level::Avx512
     }
 
     /// The best of those with f32 throughout.
@@ -76,7 +131,7 @@ impl Level {
         match self {
             Level::Portable | Level::Neon => 4,
             Level::Avx2 => 8,
-            Level::Avx512 | Level::Bf16 => 16,
+            _ => 16,
         }
     }
 
@@ -86,7 +141,7 @@ impl Level {
             Level::Portable => 4,
             Level::Neon => 12,
             Level::Avx2 => 6,
-            Level::Avx512 | Level::Bf16 => 14,
+            _ => 14,
         }
     }
 }
@@ -529,7 +584,10 @@ macro_rules! leveled {
                 assert!(level.is_available(), "this CPU has no {level:?}");
                 match level {
                     // SAFETY: the CPU has the features by the assertion; each level has those of the one below.
-                    simd::Level::Avx512 | simd::Level::Bf16 => return unsafe { avx512($($arg),*) },
+                    simd::Level::Avx512 | simd::Level::Amx | simd::Level::Bf16 | simd::Level::AmxBf16 => {
+                        return unsafe { avx512($($arg),*) };
+                    }
+                    // SAFETY: the same.
                     simd::Level::Avx2 => return unsafe { avx2($($arg),*) },
                     simd::Level::Portable | simd::Level::Neon => {}
                 }

@@ -30,7 +30,7 @@ impl Conv3 {
         doubled: bool,
     ) -> Self {
         // Up to half a register of outputs: two narrow registers do as much as one wide one.
-        let level = if outputs <= 8 { level.min(Level::Avx2) } else { level.exact() };
+        let level = if outputs <= 8 { level.min(Level::Avx2) } else { level.plain() };
         let kernel = if doubled { 2 } else { 3 };
         let k = kernel * kernel * inputs;
         let pack = |phase: usize| {
@@ -109,7 +109,7 @@ impl Conv3 {
                         row: self.stride * c,
                         segments: self.kernel,
                         step: pitch,
-                        pairs: false,
+                        lowered: false,
                     };
                     let (pixel, step) = match doubled {
                         true => ((2 * row + top) * 2 * width + left, 2),
@@ -174,7 +174,7 @@ pub(crate) struct Strip {
 impl BilinearConv3 {
     /// `weight (outputs, inputs, 3, 3)`
     pub fn new(level: Level, weight: &[f32], inputs: usize, outputs: usize) -> Self {
-        let level = if outputs <= 8 { level.min(Level::Avx2) } else { level.exact() };
+        let level = if outputs <= 8 { level.min(Level::Avx2) } else { level.plain() };
         let mut matrices = [1, 2, 2, 4].map(|pixels| vec![0.0; pixels * inputs * outputs]);
         for y in 0..3 {
             for x in 0..3 {
@@ -223,7 +223,7 @@ impl BilinearConv3 {
             }
             // Over the ends of rows: what comes of the last pixel there is not read.
             let count = (high - down) * width - right;
-            let window = Rows { data: small, row: c, segments: 1 + down, step: width * c, pairs: false };
+            let window = Rows { data: small, row: c, segments: 1 + down, step: width * c, lowered: false };
             let mut to = Target::from(&mut spread[right * o..]);
             product(count, window, panels.as_ref(), Start::Zero, &mut to, 2 * o);
         }

@@ -67,7 +67,7 @@ impl Wide {
         let (columns, source) = (geglu_columns(level, hidden), geglu_column(level, hidden));
         let view = weight.view().transposed();
         // By halves a product is half as deep: below that, adding its results up takes what it saves.
-        match level != Level::Bf16 && hidden.is_multiple_of(2 * level.lanes()) && k >= 48 && rows >= 48 {
+        match !level.lowers() && hidden.is_multiple_of(2 * level.lanes()) && k >= 48 && rows >= 48 {
             true => Self::Halved(Halved::pack_columns(level, k, columns, view, source)),
             false => Self::Panels(Panels::pack_columns(level, k, columns, view, source)),
         }
