@@ -5,7 +5,7 @@ use super::matrix::{Panels, Rows, Start, product as multiply};
 use super::simd::Level;
 use super::strassen::Halved;
 use super::window::{BilinearConv3, Conv3, Spread, Strip};
-use super::{Shared, View, pixels, rows};
+use super::{Lines, Shared, View, pixels, rows};
 use crate::progress::Progress;
 
 fn values(n: usize) -> Vec<f32> {
@@ -17,21 +17,22 @@ pub fn product(level: Level, rows: usize, k: usize, n: usize) -> impl FnMut() {
     let (a, b) = (values(rows * k), values(k * n));
     let panels = Panels::pack(level, k, n, View::rows(&b, n));
     let width = panels.width();
-    let mut out = vec![0.0; rows * width];
+    let (mut out, mut buffer) = (Lines::zeros(rows * width), Lines::new());
     move || {
+        let a = Rows::new(&a, k).lowered(level, rows, k, &mut buffer);
         for p in 0..panels.len() {
-            let mut out = out.as_mut_slice().into();
-            multiply(rows, Rows::new(&a, k), panels.panel(p), Start::Zero, &mut out, width);
+            let mut out = (&mut *out).into();
+            multiply(rows, a, panels.panel(p), Start::Zero, &mut out, width);
         }
     }
 }
 
 /// As [`product`], by halves; `n` is a multiple of four registers' width.
 pub fn halved(level: Level, rows: usize, k: usize, n: usize) -> impl FnMut() {
-    let level = level.plain();
+    let level = level.exact();
     let (a, b) = (values(rows * k), values(k * n));
     let right = Halved::pack_columns(level, k, n, View::rows(&b, n), Some);
-    let (mut out, mut buffer) = (vec![0.0; right.room(rows)], Vec::new());
+    let (mut out, mut buffer) = (Lines::zeros(right.room(rows)), Lines::new());
     move || {
         let left = right.left(&a, k, rows, &mut buffer);
         for pair in 0..n / (4 * level.lanes()) {

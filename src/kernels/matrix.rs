@@ -12,7 +12,7 @@ use super::simd::narrow;
 use super::simd::{Level, Simd, leveled, pair};
 #[cfg(target_arch = "x86_64")]
 use super::tiles;
-use super::{Target, View};
+use super::{Lines, Target, View};
 
 /// A `k x n` matrix in panels: columns `2 lanes p ..` of all `k` rows lie together, the last panel filled up with zeros
 /// to one or two registers.
@@ -21,7 +21,7 @@ pub(crate) struct Panels {
     level: Level,
     k: usize,
     n: usize,
-    data: Vec<f32>,
+    data: Lines,
 }
 
 impl Panels {
@@ -37,17 +37,19 @@ impl Panels {
         b: View,
         source: impl Fn(usize) -> Option<usize> + Sync,
     ) -> Self {
-        let mut panels = Self { level, k, n, data: Vec::new() };
+        let mut panels = Self { level, k, n, data: Lines::new() };
         let depth = depth(level, k);
-        panels.data = vec![0.0; depth * n.next_multiple_of(level.lanes())];
+        let len = depth * n.next_multiple_of(level.lanes());
+        panels.data = Lines::zeros(len);
         let width = panels.width();
+        let data = &mut panels.data[..len];
         let fill = |(p, panel): (usize, &mut [f32])| {
             let lanes = panel.len() / depth;
             #[cfg(target_arch = "x86_64")]
             if level.tiles() {
                 let columns = 0..lanes.min(n - p * width);
                 let columns = columns.filter_map(|j| source(p * width + j).map(|column| (j, column)));
-                return tiles::pack(level, k, lanes, b, columns, panel);
+                return tiles::pack(k, lanes, b, columns, panel);
             }
             for j in 0..lanes.min(n - p * width) {
                 let Some(column) = source(p * width + j) else { continue };
@@ -66,10 +68,10 @@ impl Panels {
         };
         // Small ones are packed inside tasks: no tasks of their own.
         let size = (depth * width).max(1);
-        if panels.data.len() < 1 << 18 {
-            panels.data.chunks_mut(size).enumerate().for_each(fill);
+        if len < 1 << 18 {
+            data.chunks_mut(size).enumerate().for_each(fill);
         } else {
-            panels.data.par_chunks_mut(size).enumerate().for_each(fill);
+            data.par_chunks_mut(size).enumerate().for_each(fill);
         }
         panels
     }
@@ -86,6 +88,10 @@ impl Panels {
 
     pub fn columns(&self) -> usize {
         self.n
+    }
+
+    pub fn level(&self) -> Level {
+        self.level
     }
 
     pub fn len(&self) -> usize {
@@ -110,7 +116,7 @@ fn depth(level: Level, k: usize) -> usize {
     match level {
         Level::Bf16 => k.div_ceil(2),
         #[cfg(target_arch = "x86_64")]
-        Level::Amx | Level::AmxBf16 => tiles::depth(level, k),
+        Level::Amx => tiles::depth(k),
         _ => k,
     }
 }
@@ -128,10 +134,7 @@ impl<'a> PanelsRef<'a> {
     /// Of a single panel of f32: `count` of its rows.
     pub fn part(self, first: usize, count: usize) -> PanelsRef<'a> {
         let lanes = self.level.lanes();
-        assert!(
-            self.n <= 2 * lanes && !self.level.lowers() && first + count <= self.k,
-            "part of a panel"
-        );
+        assert!(self.n <= 2 * lanes && !self.level.lowers() && first + count <= self.k, "part of a panel");
         let width = self.n.next_multiple_of(lanes);
         PanelsRef { k: count, data: &self.data[first * width..], ..self }
     }
@@ -155,7 +158,7 @@ impl<'a> Rows<'a> {
     }
 
     /// For several products at `level`: rows of `k` elements as those take them, in `buffer` where that is not how they lie.
-    pub fn lowered(self, level: Level, rows: usize, k: usize, buffer: &'a mut Vec<f32>) -> Rows<'a> {
+    pub fn lowered(self, level: Level, rows: usize, k: usize, buffer: &'a mut Lines) -> Rows<'a> {
         #[cfg(target_arch = "x86_64")]
         if level.lowers() && !self.lowered {
             assert!(level.is_available() && self.segments == 1, "rows of bfloat16");
@@ -164,12 +167,12 @@ impl<'a> Rows<'a> {
                 // Whole tiles are read. Rows an odd number of lines apart do not push each other out of L1.
                 let row = depth / tiles::SIDE | 1;
                 let row = row * tiles::SIDE;
-                buffer.resize(buffer.len().max(rows.next_multiple_of(tiles::SIDE) * row), 0.0);
-                tiles::lower(level, rows, k, self.data, self.row, buffer, row);
+                let buffer = buffer.room(rows.next_multiple_of(tiles::SIDE) * row);
+                tiles::lower(rows, k, self.data, self.row, buffer, row);
                 return Rows { data: buffer, row, segments: 1, step: 0, lowered: true };
             }
-            buffer.resize(buffer.len().max(rows * depth), 0.0);
-            for (r, out) in buffer.chunks_exact_mut(depth).take(rows).enumerate() {
+            let buffer = buffer.room(rows * depth);
+            for (r, out) in buffer.chunks_exact_mut(depth).enumerate() {
                 // SAFETY: the level is available.
                 unsafe { narrow(&self.data[r * self.row..][..k], out) };
             }
@@ -178,6 +181,22 @@ impl<'a> Rows<'a> {
         let _ = (level, rows, k, buffer);
         self
     }
+}
+
+/// Pixels of `c` channels as windows of several take them at a level with tiles, and elements of each; behind them is room for `more`, as
+/// whole tiles are read.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn lowered_pixels<'a>(
+    x: &[f32],
+    c: usize,
+    more: usize,
+    buffer: &'a mut Lines,
+) -> (&'a [f32], usize) {
+    assert!(c.is_multiple_of(tiles::STEP), "pixels of {c} channels for tiles");
+    let (pixels, depth) = (x.len() / c, tiles::depth(c));
+    let all = buffer.room((pixels + more) * depth);
+    tiles::lower(pixels, c, x, c, all, depth);
+    (all, depth)
 }
 
 /// What a product is added to.
@@ -215,7 +234,7 @@ pub(crate) fn product(rows: usize, a: Rows, b: PanelsRef, start: Start, out: &mu
     }
     if b.level.lowers() && !a.lowered {
         thread_local! {
-            static LOWERED: std::cell::Cell<Vec<f32>> = const { std::cell::Cell::new(Vec::new()) };
+            static LOWERED: std::cell::Cell<Lines> = const { std::cell::Cell::new(Lines::new()) };
         }
         let mut buffer = LOWERED.take();
         product(rows, a.lowered(b.level, rows, b.k, &mut buffer), b, start, out, out_row);
@@ -255,9 +274,9 @@ pub(crate) fn product(rows: usize, a: Rows, b: PanelsRef, start: Start, out: &mu
     };
     #[cfg(target_arch = "x86_64")]
     if b.level.tiles() {
-        assert!(b.level.is_available() && depth > 0, "this CPU has no AMX");
+        assert!(tiles::available() && depth > 0, "this CPU has no AMX");
         // SAFETY: the CPU has it; all reads and writes lie in the slices by the assertions above.
-        return unsafe { tiles::product(b.level, &task) };
+        return unsafe { tiles::product(&task) };
     }
     #[cfg(target_arch = "x86_64")]
     if b.level == Level::Bf16 {
@@ -293,17 +312,21 @@ unsafe fn all_panels<S: Simd, const PAIRS: bool>(t: &Task) {
         unsafe {
             let b = t.b.add(column * k);
             let left = t.n - column;
+            let next = b.wrapping_add(k * width);
             // One register wide, twice as many rows fit.
             let highest = if left > S::LANES { S::ROWS } else { (2 * S::ROWS).min(14) };
             let mut row = 0;
             let mut blocks = t.rows.div_ceil(highest);
+            let (all, pace) = (blocks, width / blocks);
             while row < t.rows {
                 // Blocks of about the same height.
                 let height = (t.rows - row).div_ceil(blocks);
+                // The next panel comes near by as large a part as the rows are of all.
+                let ahead = Ahead { from: next.wrapping_add((all - blocks) * pace * k), pace };
                 if left > S::LANES {
-                    rows_of::<S, 2, PAIRS>(t, height, row, column, b, left.min(width) - S::LANES);
+                    rows_of::<S, 2, PAIRS>(t, height, row, column, b, left.min(width) - S::LANES, ahead);
                 } else {
-                    rows_of::<S, 1, PAIRS>(t, height, row, column, b, left);
+                    rows_of::<S, 1, PAIRS>(t, height, row, column, b, left, ahead);
                 }
                 row += height;
                 blocks -= 1;
@@ -314,6 +337,7 @@ unsafe fn all_panels<S: Simd, const PAIRS: bool>(t: &Task) {
 
 /// `height` rows by `V` registers; `last` lanes of the last register are wanted.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 unsafe fn rows_of<S: Simd, const V: usize, const PAIRS: bool>(
     t: &Task,
     height: usize,
@@ -321,11 +345,12 @@ unsafe fn rows_of<S: Simd, const V: usize, const PAIRS: bool>(
     column: usize,
     b: *const f32,
     last: usize,
+    ahead: Ahead,
 ) {
     macro_rules! heights {
         ($($r:literal)*) => {
             match height {
-                $($r if $r * V <= 2 * S::ROWS => unsafe { block::<S, $r, V, PAIRS>(t, row, column, b, last) },)*
+                $($r if $r * V <= 2 * S::ROWS => unsafe { block::<S, $r, V, PAIRS>(t, row, column, b, last, ahead) },)*
                 _ => unreachable!("blocks fit the registers"),
             }
         };
@@ -343,6 +368,7 @@ unsafe fn block<S: Simd, const R: usize, const V: usize, const PAIRS: bool>(
     column: usize,
     b: *const f32,
     last: usize,
+    ahead: Ahead,
 ) {
     unsafe {
         let mut sums = [[S::splat(0.0); V]; R];
@@ -359,7 +385,7 @@ unsafe fn block<S: Simd, const R: usize, const V: usize, const PAIRS: bool>(
         for segment in 0..t.segments {
             let a = t.a.add(row * t.a_row + segment * t.step);
             let b = b.add(segment * t.run * V * S::LANES);
-            add_products::<S, R, V, PAIRS>(&mut sums, a, t.a_row, b, t.run, None);
+            add_products::<S, R, V, PAIRS>(&mut sums, a, t.a_row, b, t.run, ahead);
         }
         for (r, sums) in sums.iter().enumerate() {
             let to = t.out.add((row + r) * t.out_row + column);
@@ -371,8 +397,15 @@ unsafe fn block<S: Simd, const R: usize, const V: usize, const PAIRS: bool>(
     }
 }
 
-/// Adds to `sums` the product of `R` rows of `k` elements, `a_row` apart, with `k` rows of a panel. `ahead`: fetches
-/// what lies as many elements behind the panel's meanwhile.
+/// What is fetched while a product runs: with every step what lies `pace` elements behind the last. What L3 gives in a row at once is
+/// waited for; spread over all of a panel's blocks, the next panel's rows cost a load each.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    pub from: *const f32,
+    pub pace: usize,
+}
+
+/// Adds to `sums` the product of `R` rows of `k` elements, `a_row` apart, with `k` rows of a panel.
 ///
 /// # Safety
 /// As [`Simd`]; all elements can be read.
@@ -383,7 +416,7 @@ pub(super) unsafe fn add_products<S: Simd, const R: usize, const V: usize, const
     a_row: usize,
     b: *const f32,
     k: usize,
-    ahead: Option<usize>,
+    ahead: Ahead,
 ) {
     // Where the elements' addresses are registers of their own and one index, an element costs its load alone: with blocks as low as
     // AVX2's the additions took a fifth of the time. Without the box they are one chain of additions again.
@@ -405,10 +438,8 @@ pub(super) unsafe fn add_products<S: Simd, const R: usize, const V: usize, const
                 let mut columns = [S::splat(0.0); V];
                 for (v, c) in columns.iter_mut().enumerate() {
                     *c = S::load(b.add(v * S::LANES));
-                    if let Some(ahead) = ahead {
-                        S::prefetch(b.wrapping_add(ahead + v * S::LANES));
-                    }
                 }
+                S::prefetch(ahead.from.wrapping_add(i * ahead.pace));
                 for (r, sums) in sums.iter_mut().enumerate() {
                     let row = if apart { each[r] } else { a.add(r * a_row) };
                     let x = S::splat(*row.add(i));

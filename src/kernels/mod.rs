@@ -9,6 +9,7 @@ pub mod attention;
 pub mod bench;
 pub mod conv;
 pub mod linear;
+mod lines;
 pub(crate) mod matrix;
 pub mod norm;
 pub(crate) mod pixels;
@@ -22,6 +23,7 @@ pub(crate) mod strassen;
 mod tiles;
 pub(crate) mod window;
 
+pub(crate) use lines::Lines;
 pub use share::{set_threads, threads};
 pub(crate) use share::{share, share_map};
 
@@ -181,7 +183,7 @@ pub fn measure_peak(threads: usize) -> f64 {
     let b = Panels::pack(level, k, n, View::rows(&vec![0.5; k * n], n));
     let a = vec![0.5; rows * k];
     let speed = |_| {
-        let mut lowered = Vec::new();
+        let mut lowered = Lines::new();
         let a = Rows::new(&a, k).lowered(level, rows, k, &mut lowered);
         let mut out = vec![0.0; rows * n];
         let mut best = 0.0f64;

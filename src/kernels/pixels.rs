@@ -5,14 +5,12 @@
 use super::matrix::{Panels, Rows, Start, product};
 use super::share::share;
 use super::simd::Level;
-use super::{Shared, View, rows};
+use super::{Lines, Shared, View, rows};
 use crate::Result;
 use crate::progress::Progress;
 
 /// Keys of one block: their scores with a tile of queries stay in L2.
 const KEYS: usize = 256;
-/// Queries of one tile.
-const QUERIES: usize = 112;
 
 /// `qkv (pixels, 3 heads width)`, each pixel's query, key and value: the result takes the queries' place. The queries are
 /// scaled by `log2(e) / sqrt(width)` already.
@@ -42,18 +40,19 @@ pub(crate) fn attention(
             )
         },
     )?;
-    let tiles = pixels.div_ceil(QUERIES);
+    // Queries of one tile: whole blocks of the registers, or whole tiles.
+    let tiles = pixels.div_ceil(if level.tiles() { 128 } else { 112 });
     // As many queries in every tile, but for the last.
     let tile = pixels.div_ceil(tiles);
     let out = Shared::new(qkv);
     let scratch = || {
         (
-            vec![0.0; tile * KEYS.min(pixels)],
-            vec![0.0; tile * width],
-            vec![0.0; tile],
-            vec![0.0; tile],
-            vec![0.0; tile * width],
-            Vec::new(),
+            Lines::zeros(tile * KEYS.min(pixels)),
+            Lines::zeros(tile * width),
+            Lines::zeros(tile),
+            Lines::zeros(tile),
+            Lines::zeros(tile * width),
+            Lines::new(),
         )
     };
     share(
@@ -77,10 +76,10 @@ pub(crate) fn attention(
             let queries = Rows::new(queries, width).lowered(level, count, width, lowered);
             for (keys, values) in &packed[head * blocks..][..blocks] {
                 let n = keys.columns();
-                product(count, queries, keys.as_ref(), Start::Zero, &mut scores.as_mut_slice().into(), n);
+                product(count, queries, keys.as_ref(), Start::Zero, &mut (&mut **scores).into(), n);
                 rows::online_softmax(level, scores, n, largest, totals, sum, width);
                 let p = Rows::new(scores, n);
-                product(count, p, values.as_ref(), Start::Keep, &mut sum.as_mut_slice().into(), width);
+                product(count, p, values.as_ref(), Start::Keep, &mut (&mut **sum).into(), width);
             }
             for (r, total) in totals.iter().enumerate() {
                 let mut out = query(r);

@@ -2,14 +2,6 @@
 
 use super::simd::{Simd, leveled};
 
-/// `n` elements of a buffer that grows as needed.
-pub(crate) fn room(buffer: &mut Vec<f32>, n: usize) -> &mut [f32] {
-    if buffer.len() < n {
-        buffer.resize(n, 0.0);
-    }
-    &mut buffer[..n]
-}
-
 /// 2^x to 2 units in the last place: 2^n times a minimax polynomial on [-1/2, 1/2], relative error 7.5e-8. Below -126
 /// the smallest normal number, so that nothing runs into denormals.
 #[inline(always)]
@@ -127,7 +119,7 @@ leveled! {
                 registers!(S, width, |i, lanes| {
                     let d = S::sub(load::<S>(x.add(i), lanes), means);
                     // Missing lanes held zero, not the mean.
-                    let d = if lanes < S::LANES { some::<S>(d, lanes) } else { d };
+                    let d = if lanes < S::LANES { S::keep(d, lanes, 0.0) } else { d };
                     one = S::fma(d, d, one);
                     std::mem::swap(&mut one, &mut other);
                 });
@@ -154,22 +146,12 @@ leveled! {
                 let mean = S::splat(S::sum(sum) / width as f32);
                 registers!(S, width, |i, lanes| {
                     let d = S::sub(load::<S>(x.add(i), lanes), mean);
-                    let d = if lanes < S::LANES { some::<S>(d, lanes) } else { d };
+                    let d = if lanes < S::LANES { S::keep(d, lanes, 0.0) } else { d };
                     squares = S::fma(d, d, squares);
                 });
                 *out = 1.0 / (S::sum(squares) / width as f32 + eps).sqrt();
             }
         }
-    }
-}
-
-/// The first lanes, the others zero.
-#[inline(always)]
-unsafe fn some<S: Simd>(v: S::V, lanes: usize) -> S::V {
-    let mut buffer = [0.0f32; 16];
-    unsafe {
-        S::store_some(buffer.as_mut_ptr(), lanes, v);
-        S::load(buffer.as_ptr())
     }
 }
 
@@ -237,7 +219,7 @@ leveled! {
                     registers!(S, n, |i, lanes| {
                         let v = S::fma(load::<S>(x.add(i), lanes), scale, load::<S>(bias.as_ptr().add(i), lanes));
                         store::<S>(x.add(i), lanes, v);
-                        let v = if lanes < S::LANES { fill::<S>(v, lanes, f32::MIN) } else { v };
+                        let v = if lanes < S::LANES { S::keep(v, lanes, f32::MIN) } else { v };
                         largest = S::max(largest, v);
                     });
                     let largest = S::splat(S::largest(largest));
@@ -245,7 +227,7 @@ leveled! {
                     registers!(S, n, |i, lanes| {
                         let e = exp2::<S>(S::sub(load::<S>(x.add(i), lanes), largest));
                         store::<S>(x.add(i), lanes, e);
-                        let e = if lanes < S::LANES { some::<S>(e, lanes) } else { e };
+                        let e = if lanes < S::LANES { S::keep(e, lanes, 0.0) } else { e };
                         total = S::add(total, e);
                     });
                     let inverse = S::splat(1.0 / S::sum(total));
@@ -255,16 +237,6 @@ leveled! {
                 }
             }
         }
-    }
-}
-
-/// The first lanes, `other` in the rest.
-#[inline(always)]
-unsafe fn fill<S: Simd>(v: S::V, lanes: usize, other: f32) -> S::V {
-    let mut buffer = [other; 16];
-    unsafe {
-        S::store_some(buffer.as_mut_ptr(), lanes, v);
-        S::load(buffer.as_ptr())
     }
 }
 
@@ -289,7 +261,7 @@ leveled! {
                 let (mut one, mut other) = (S::splat(f32::MIN), S::splat(f32::MIN));
                 registers!(S, keys, |i, lanes| {
                     let v = load::<S>(x.add(i), lanes);
-                    let v = if lanes < S::LANES { fill::<S>(v, lanes, f32::MIN) } else { v };
+                    let v = if lanes < S::LANES { S::keep(v, lanes, f32::MIN) } else { v };
                     one = S::max(one, v);
                     std::mem::swap(&mut one, &mut other);
                 });
@@ -301,7 +273,7 @@ leveled! {
                 registers!(S, keys, |i, lanes| {
                     let e = exp2::<S>(S::sub(load::<S>(x.add(i), lanes), m));
                     store::<S>(x.add(i), lanes, e);
-                    let e = if lanes < S::LANES { some::<S>(e, lanes) } else { e };
+                    let e = if lanes < S::LANES { S::keep(e, lanes, 0.0) } else { e };
                     one = S::add(one, e);
                     std::mem::swap(&mut one, &mut other);
                 });

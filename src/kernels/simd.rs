@@ -16,27 +16,14 @@ pub enum Level {
     Avx2,
     /// AVX-512 F, VL, BW and DQ.
     Avx512,
-    /// As Avx512, products of f32 by AMX in parts of bfloat16, as exact: see `tiles`.
-    Amx,
     /// As Avx512, but large products of factors rounded to bfloat16, summed in f32: 8 bits of every factor. Never chosen unasked.
     Bf16,
-    /// As Bf16, by AMX.
-    AmxBf16,
-}
-
-impl std::str::FromStr for Level {
-    type Err = ();
-
-    /// Of the levels of f32, in small letters.
-    fn from_str(s: &str) -> Result<Self, ()> {
-        let levels = [Level::Portable, Level::Neon, Level::Avx2, Level::Avx512, Level::Amx];
-        levels.into_iter().find(|l| format!("{l:?}").eq_ignore_ascii_case(s)).ok_or(())
-    }
+    /// As Bf16, by the tiles of AMX.
+    Amx,
 }
 
 impl Level {
-    /// The levels with f32 throughout that this CPU has, the best last. The environment variable `CA2SIS_REGISTERS` names the
-    /// highest that is used: `portable`, `neon`, `avx2`, `avx512` or `amx`.
+    /// The levels with f32 throughout that this CPU has, the best last.
     pub fn available() -> &'static [Level] {
         static LEVELS: Lazy<Vec<Level>> = Lazy::new(|| {
             #[allow(unused_mut)]
@@ -57,14 +44,6 @@ impl Level {
                     levels.push(Level::Avx512);
                 }
             }
-            let most = std::env::var("CA2SIS_REGISTERS").ok().and_then(|v| v.parse().ok());
-            let most = most.unwrap_or(Level::Amx);
-            // Asked for last: a process that is not to use tiles need not be allowed to.
-            #[cfg(target_arch = "x86_64")]
-            if most == Level::Amx && levels.contains(&Level::Avx512) && super::tiles::available() {
-                levels.push(Level::Amx);
-            }
-            levels.retain(|level| *level <= most);
             levels
         });
         &LEVELS
@@ -78,8 +57,8 @@ impl Level {
             #[cfg(target_arch = "x86_64")]
             if Level::available().contains(&Level::Avx512) && is_x86_feature_detected!("avx512bf16") {
                 levels.push(Level::Bf16);
-                if Level::available().contains(&Level::Amx) {
-                    levels.push(Level::AmxBf16);
+                if super::tiles::available() {
+                    levels.push(Level::Amx);
                 }
             }
             levels
@@ -97,26 +76,17 @@ impl Level {
         Self::available().contains(&self) || Self::rounding().contains(&self)
     }
 
-    /// The level of the same means whose products are of f32.
+    /// The level of the same registers whose products are of f32.
     pub(crate) fn exact(self) -> Level {
-        match self {
-            Level::Bf16 => Level::Avx512,
-            Level::AmxBf16 => Level::Amx,
-            other => other,
-        }
-    }
-
-    /// The level of the same registers without what they are not needed for: f32 and no tiles.
-    pub(crate) fn plain(self) -> Level {
-        if self > Level::Avx512 { Level::Avx512 } else { self }
+        if self.lowers() { Level::Avx512 } else { self }
     }
 
     /// Whether products go through tiles.
     pub(crate) fn tiles(self) -> bool {
-        matches!(self, Level::Amx | Level::AmxBf16)
+        self == Level::Amx
     }
 
-    /// Whether products take factors otherwise than as f32 one after the other.
+    /// Whether products round their factors to bfloat16.
     pub(crate) fn lowers(self) -> bool {
         self > Level::Avx512
     }
@@ -175,6 +145,15 @@ pub(crate) trait Simd {
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
     /// `v 2^n` for a whole number `n` in [-126, 127].
     unsafe fn scale(v: Self::V, n: Self::V) -> Self::V;
+    /// The first `n` lanes, `other` in the rest.
+    #[inline(always)]
+    unsafe fn keep(v: Self::V, n: usize, other: f32) -> Self::V {
+        let mut buffer = [other; 16];
+        unsafe {
+            Self::store_some(buffer.as_mut_ptr(), n, v);
+            Self::load(buffer.as_ptr())
+        }
+    }
     /// Sum of all lanes, in pairs.
     unsafe fn sum(v: Self::V) -> f32;
     /// The largest lane.
@@ -258,6 +237,10 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn scale(v: Self::V, n: Self::V) -> Self::V {
         unsafe { _mm512_scalef_ps(v, n) }
+    }
+    #[inline(always)]
+    unsafe fn keep(v: Self::V, n: usize, other: f32) -> Self::V {
+        unsafe { _mm512_mask_blend_ps(mask(n), _mm512_set1_ps(other), v) }
     }
     #[inline(always)]
     unsafe fn sum(v: Self::V) -> f32 {
@@ -347,6 +330,10 @@ impl Simd for Avx2 {
             let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
             _mm256_mul_ps(v, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)))
         }
+    }
+    #[inline(always)]
+    unsafe fn keep(v: Self::V, n: usize, other: f32) -> Self::V {
+        unsafe { _mm256_blendv_ps(_mm256_set1_ps(other), v, _mm256_castsi256_ps(mask256(n))) }
     }
     #[inline(always)]
     unsafe fn sum(v: Self::V) -> f32 {
@@ -584,7 +571,7 @@ macro_rules! leveled {
                 assert!(level.is_available(), "this CPU has no {level:?}");
                 match level {
                     // SAFETY: the CPU has the features by the assertion; each level has those of the one below.
-                    simd::Level::Avx512 | simd::Level::Amx | simd::Level::Bf16 | simd::Level::AmxBf16 => {
+                    simd::Level::Avx512 | simd::Level::Bf16 | simd::Level::Amx => {
                         return unsafe { avx512($($arg),*) };
                     }
                     // SAFETY: the same.

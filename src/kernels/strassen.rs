@@ -5,17 +5,16 @@
 //! to the result is added as it leaves the registers, so that nearly all of the eighth is saved. Rounding errors are a few
 //! times those of [`product`](super::matrix::product), and of the size of the largest of two rows, half the rows apart.
 
-use super::View;
-use super::matrix::add_products;
-use super::rows::room;
+use super::matrix::{Ahead, add_products};
 use super::simd::{Level, Simd, leveled};
+use super::{Lines, View};
 
 /// A `k x n` matrix, `n` a multiple of two panels: for each pair of panels the seven right-hand factors, `k / 2 x` a panel.
 #[derive(Clone, Debug)]
 pub(crate) struct Halved {
     level: Level,
     k: usize,
-    data: Vec<f32>,
+    data: Lines,
 }
 
 /// The left-hand factors of some rows.
@@ -54,7 +53,7 @@ impl Halved {
     ) -> Self {
         let (half, width) = (k.div_ceil(2), 2 * level.lanes());
         assert!(!level.lowers() && n.is_multiple_of(2 * width), "columns of a product by halves");
-        let mut data = vec![0.0; 7 * half * n / 2];
+        let mut data = Lines::zeros(7 * half * n / 2);
         for (pair, factors) in data.chunks_exact_mut(7 * half * width).enumerate() {
             for j in 0..width {
                 let column = |c: usize| source((2 * pair + c) * width + j);
@@ -77,8 +76,8 @@ impl Halved {
     }
 
     /// For products with `rows` rows of `a`, `row` elements apart.
-    pub fn left<'a>(&self, a: &[f32], row: usize, rows: usize, buffer: &'a mut Vec<f32>) -> Left<'a> {
-        let data = room(buffer, 7 * rows.div_ceil(2) * self.k.div_ceil(2));
+    pub fn left<'a>(&self, a: &[f32], row: usize, rows: usize, buffer: &'a mut Lines) -> Left<'a> {
+        let data = buffer.room(7 * rows.div_ceil(2) * self.k.div_ceil(2));
         lefts(self.level, a, row, rows, self.k, data);
         Left { rows, k: self.k, data }
     }
@@ -138,8 +137,11 @@ leveled! {
         for (m, targets) in PRODUCTS.iter().enumerate() {
             let mut row = 0;
             let mut blocks = top.div_ceil(S::ROWS);
+            let (all, pace) = (blocks, width / blocks);
             while row < top {
                 let height = (top - row).div_ceil(blocks);
+                let from = right.as_ptr().wrapping_add(((m + 1) * width + (all - blocks) * pace) * half);
+                let ahead = Ahead { from, pace };
                 let (a, b) = (&left[(m * top + row) * half..], &right[m * half * width..]);
                 macro_rules! heights {
                     ($($r:literal)*) => {
@@ -147,7 +149,7 @@ leveled! {
                             // SAFETY: `height` rows of `half` elements, `half` rows of a panel and as many rows of every
                             // quarter as `row + height` lie in the slices by the assertions.
                             $($r if $r <= S::ROWS => unsafe {
-                                block::<S, $r>(a.as_ptr(), b.as_ptr(), half, targets, top, row, start, out.as_mut_ptr());
+                                block::<S, $r>(a.as_ptr(), b.as_ptr(), half, targets, top, row, start, out.as_mut_ptr(), ahead);
                             },)*
                             _ => unreachable!("blocks fit the registers"),
                         }
@@ -173,13 +175,12 @@ unsafe fn block<S: Simd, const R: usize>(
     row: usize,
     start: &[f32],
     out: *mut f32,
+    ahead: Ahead,
 ) {
     let width = 2 * S::LANES;
     // SAFETY: the caller's promise.
     unsafe {
         let mut sums = [[S::splat(0.0); 2]; R];
-        // The next factors, while these are read for the first time.
-        let ahead = (row == 0).then_some(half * width);
         add_products::<S, R, 2, false>(&mut sums, a, half, b, half, ahead);
         for (quarter, mode) in targets.iter().flatten() {
             let out = out.add((quarter * top + row) * width);
@@ -233,7 +234,7 @@ mod tests {
                 let (a, b) = (values((rows - 1) * row + k, rows), values(k * (n - 1), k));
                 let source = |c: usize| (c + 1 < n).then_some(c);
                 let halved = Halved::pack_columns(level, k, n, View::rows(&b, n - 1), source);
-                let mut buffer = Vec::new();
+                let mut buffer = Lines::new();
                 let left = halved.left(&a, row, rows, &mut buffer);
                 for start in [Vec::new(), values(n, 3)] {
                     for pair in 0..pairs {

@@ -1,13 +1,8 @@
 //! Products by the tiles of AMX, a matrix unit of Intel's processors since Sapphire Rapids: sixteen rows of factors in bfloat16 by
 //! sixteen columns, summed in f32, in one instruction.
 //!
-//! For products of f32 every factor is the sum of three parts of eight bits each, which bfloat16 holds exactly; of the nine products
-//! of parts the six largest are taken. What is left out is below 2^-23 of a product, about what f32's own rounding is, and six products here
-//! are still sooner done than one by AVX-512. (Henry, Tang and Heinecke, Leveraging the bfloat16 artificial intelligence
-//! datatype for higher-precision computations, ARITH 2019.)
-//!
-//! The standard library has these instructions for nightly compilers alone, so that they are written as assembly here. A product
-//! is one block of it, since nothing else keeps tiles from one statement to the next.
+//! The standard library has these instructions for nightly compilers alone, so that they are written as assembly here. A block of a
+//! product is one piece of it, since nothing else keeps tiles from one statement to the next.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -16,7 +11,6 @@ use once_cell::sync::Lazy;
 
 use super::View;
 use super::matrix::Task;
-use super::simd::Level;
 
 /// Rows of a tile, and its columns of f32.
 pub(super) const SIDE: usize = 16;
@@ -58,30 +52,12 @@ pub(super) fn available() -> bool {
     *AVAILABLE
 }
 
-/// Parts of a factor.
-fn parts(level: Level) -> usize {
-    if level == Level::Amx { 3 } else { 1 }
+/// What `k` elements of a row or a column take, in places of four bytes: a line of pairs for every [`STEP`] of them.
+pub(super) fn depth(k: usize) -> usize {
+    k.div_ceil(STEP) * SIDE
 }
 
-/// What `k` elements of a row or a column take, in places of four bytes: for every [`STEP`] of them a line of pairs for each part.
-pub(super) fn depth(level: Level, k: usize) -> usize {
-    k.div_ceil(STEP) * parts(level) * SIDE
-}
-
-/// Cuts sixteen values into three of eight bits each, whose sum they are.
-#[inline(always)]
-unsafe fn cut(x: __m512) -> [__m512; 3] {
-    // SAFETY: the caller's features. Both differences are exact.
-    unsafe {
-        let top = _mm512_set1_epi32(0xffff_0000_u32 as i32);
-        let first = |x: __m512| _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), top));
-        let high = first(x);
-        let rest = _mm512_sub_ps(x, high);
-        let middle = first(rest);
-        [high, middle, _mm512_sub_ps(rest, middle)]
-    }
-}
-
+/// Rounds to bfloat16: the first sixteen are of `low`.
 #[inline(always)]
 unsafe fn pairs(low: __m512, high: __m512) -> __m512i {
     // SAFETY: the types differ in name only.
@@ -92,74 +68,104 @@ fn mask(n: usize) -> __mmask16 {
     ((1u32 << n.min(16)) - 1) as __mmask16
 }
 
-/// [`STEP`] elements or fewer as lines of pairs, one for each part.
-///
-/// # Safety
-/// `x` has `n` elements, `out` room for `P` lines.
-#[inline(always)]
-unsafe fn lines<const P: usize>(x: *const f32, n: usize, out: *mut f32) {
-    // SAFETY: the caller's promise and features.
-    unsafe {
-        let low = _mm512_maskz_loadu_ps(mask(n), x);
-        let high = _mm512_maskz_loadu_ps(mask(n.saturating_sub(SIDE)), x.wrapping_add(SIDE));
-        if P == 1 {
-            _mm512_storeu_si512(out.cast(), pairs(low, high));
-        } else {
-            let (low, high) = (cut(low), cut(high));
-            for (p, (low, high)) in low.into_iter().zip(high).enumerate() {
-                _mm512_storeu_si512(out.add(p * SIDE).cast(), pairs(low, high));
-            }
-        }
-    }
-}
-
 /// Rows of `k` elements, `from` apart, as a product takes them, `to` apart.
-pub(super) fn lower(level: Level, rows: usize, k: usize, x: &[f32], from: usize, out: &mut [f32], to: usize) {
+pub(super) fn lower(rows: usize, k: usize, x: &[f32], from: usize, out: &mut [f32], to: usize) {
     if rows == 0 || k == 0 {
         return;
     }
-    assert!(level.is_available() && x.len() >= (rows - 1) * from + k, "rows for tiles");
-    assert!(out.len() >= (rows - 1) * to + depth(level, k), "rows for tiles: target");
+    assert!(available() && x.len() >= (rows - 1) * from + k, "rows for tiles");
+    assert!(out.len() >= (rows - 1) * to + depth(k), "rows for tiles: target");
     #[target_feature(enable = "avx512f,avx512bf16")]
-    unsafe fn all<const P: usize>(rows: usize, k: usize, x: *const f32, from: usize, out: *mut f32, to: usize) {
+    unsafe fn all(rows: usize, k: usize, x: *const f32, from: usize, out: *mut f32, to: usize) {
         for r in 0..rows {
-            for (step, i) in (0..k).step_by(STEP).enumerate() {
-                // SAFETY: in bounds by the assertions.
-                unsafe { lines::<P>(x.add(r * from + i), STEP.min(k - i), out.add(r * to + step * P * SIDE)) };
+            for i in (0..k).step_by(STEP) {
+                let n = k - i;
+                // SAFETY: in bounds by the assertions; lanes that are masked out are not read.
+                unsafe {
+                    let x = x.add(r * from + i);
+                    let low = _mm512_maskz_loadu_ps(mask(n), x);
+                    let high = _mm512_maskz_loadu_ps(mask(n.saturating_sub(SIDE)), x.wrapping_add(SIDE));
+                    _mm512_storeu_si512(out.add(r * to + i / 2).cast(), pairs(low, high));
+                }
             }
         }
     }
-    let (x, out) = (x.as_ptr(), out.as_mut_ptr());
-    // SAFETY: the level is available.
-    unsafe {
-        if parts(level) == 3 { all::<3>(rows, k, x, from, out, to) } else { all::<1>(rows, k, x, from, out, to) }
-    }
+    // SAFETY: the CPU has the features.
+    unsafe { all(rows, k, x.as_ptr(), from, out.as_mut_ptr(), to) }
 }
 
-/// Lays `columns` of a matrix of `k` rows out as one panel of `lanes` columns: for every [`STEP`] rows and every part of their elements a
-/// tile of pairs, or two beside each other.
+/// Lays `columns` of a matrix of `k` rows, each with its place in the panel, out as one panel of `lanes` columns: a tile of pairs for
+/// every [`STEP`] rows, or two beside each other.
 pub(super) fn pack(
-    level: Level,
     k: usize,
     lanes: usize,
     b: View,
     columns: impl Iterator<Item = (usize, usize)>,
     panel: &mut [f32],
 ) {
-    assert!(level.is_available() && panel.len() >= depth(level, k) * lanes, "panel for tiles");
-    let parts = parts(level);
-    let (mut values, mut words) = ([0.0f32; STEP], [0.0f32; 3 * SIDE]);
-    for (j, column) in columns {
-        assert!(j < lanes && (k == 0 || (k - 1) * b.row + column * b.column < b.data.len()), "column for tiles");
-        for (step, first) in (0..k).step_by(STEP).enumerate() {
-            let n = STEP.min(k - first);
-            for (i, v) in values[..n].iter_mut().enumerate() {
-                *v = b.data[(first + i) * b.row + column * b.column];
+    assert!(available() && panel.len() >= depth(k) * lanes, "panel for tiles");
+    let mut all = [(0, 0); 2 * SIDE];
+    let mut count = 0;
+    for (to, (j, column)) in all.iter_mut().zip(columns) {
+        assert!(
+            j < lanes && (k == 0 || (k - 1) * b.row + column * b.column < b.data.len()),
+            "column for tiles"
+        );
+        *to = (j, column);
+        count += 1;
+    }
+    let all = &all[..count];
+    let Some(&(_, first)) = all.first() else { return };
+    let beside = b.column == 1 && all.iter().enumerate().all(|(i, c)| *c == (i, first + i));
+    let (mut values, mut words) = ([0.0f32; STEP], [0.0f32; SIDE]);
+    for (tile, row) in panel.chunks_exact_mut(SIDE * lanes).zip((0..k).step_by(STEP)) {
+        let n = STEP.min(k - row);
+        if beside {
+            for half in (0..count).step_by(SIDE) {
+                let from = &b.data[row * b.row + first + half..];
+                let to = &mut tile[half..];
+                // SAFETY: the CPU has the features; `n` rows of so many columns lie in the slice by the assertion above, and the
+                // tile has `SIDE` lines.
+                unsafe { stripes(from.as_ptr(), b.row, n, count - half, to.as_mut_ptr(), lanes) };
             }
-            lower(level, 1, n, &values, STEP, &mut words, 0);
-            for (i, word) in words[..parts * SIDE].iter().enumerate() {
-                panel[(step * parts * SIDE + i) * lanes + j] = *word;
+            continue;
+        }
+        for &(j, column) in all {
+            let from = &b.data[row * b.row + column * b.column..];
+            if b.row == 1 {
+                lower(1, n, &from[..n], n, &mut words, 0);
+            } else {
+                for (v, from) in values.iter_mut().zip(from.iter().step_by(b.row)).take(n) {
+                    *v = *from;
+                }
+                lower(1, n, &values, n, &mut words, 0);
             }
+            for (to, word) in tile[j..].iter_mut().step_by(lanes).zip(&words) {
+                *to = *word;
+            }
+        }
+    }
+}
+
+/// The pairs of `n` rows, up to [`STEP`], of sixteen columns beside each other, or of `columns` if those are fewer.
+///
+/// # Safety
+/// The rows can be read; `to` has room for [`SIDE`] lines, `lanes` apart.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn stripes(from: *const f32, from_row: usize, n: usize, columns: usize, to: *mut f32, lanes: usize) {
+    let columns = mask(columns);
+    // Words of two registers in turn.
+    let turns: [u16; STEP] = std::array::from_fn(|i| (i / 2 + i % 2 * SIDE) as u16);
+    // SAFETY: the caller's promise; rows from `n` on are not read.
+    unsafe {
+        let turns = _mm512_loadu_si512(turns.as_ptr().cast());
+        for i in 0..SIDE {
+            let some = |r: usize| if r < n { columns } else { 0 };
+            let at = from.wrapping_add(2 * i * from_row);
+            let low = _mm512_maskz_loadu_ps(some(2 * i), at);
+            let high = _mm512_maskz_loadu_ps(some(2 * i + 1), at.wrapping_add(from_row));
+            let words = _mm512_permutexvar_epi16(turns, pairs(low, high));
+            _mm512_storeu_si512(to.add(i * lanes).cast(), words);
         }
     }
 }
@@ -220,7 +226,7 @@ struct Block {
 
 /// A kernel for one or two tiles of rows by one or two of columns: `$zero` begins the sums, `$step` adds one step's products.
 macro_rules! kernel {
-    ($name:ident, rows: $rows:literal, columns: $columns:literal, parts: $parts:literal, [$($start:literal)*], [$($step:literal)*], [$($end:literal)*]) => {
+    ($name:ident, rows: $rows:literal, columns: $columns:literal, [$($start:literal)*], [$($step:literal)*], [$($end:literal)*]) => {
         /// # Safety
         /// The tiles are set up; all that the block reads and writes may be.
         unsafe fn $name(t: &Block, a: *const u8, a_row: usize, b: *const u8) {
@@ -264,8 +270,8 @@ macro_rules! kernel {
                     c = out(reg) _,
                     c1 = out(reg) _,
                     cr = out(reg) _,
-                    a_step = const $parts * LINE,
-                    b_step = const $parts * $columns * SIDE * LINE,
+                    a_step = const LINE,
+                    b_step = const $columns * SIDE * LINE,
                     out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                     out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                     options(nostack),
@@ -276,86 +282,30 @@ macro_rules! kernel {
 }
 
 // Sums: tiles 0 to 3, by rows; rows' factors: 4 and 5; columns': 6 and 7.
-kernel!(whole_bf16, rows: 2, columns: 2, parts: 1,
+kernel!(whole, rows: 2, columns: 2,
     ["tileloadd tmm0, [{c} + {cr}]" "tileloadd tmm1, [{c} + {cr} + 64]" "tileloadd tmm2, [{c1} + {cr}]" "tileloadd tmm3, [{c1} + {cr} + 64]"],
     ["tileloadd tmm4, [{a} + {ar}]" "tileloadd tmm6, [{b} + {br}]" "tdpbf16ps tmm0, tmm4, tmm6"
      "tileloadd tmm7, [{b} + {br} + 64]" "tdpbf16ps tmm1, tmm4, tmm7"
      "tileloadd tmm5, [{a1} + {ar}]" "tdpbf16ps tmm2, tmm5, tmm6" "tdpbf16ps tmm3, tmm5, tmm7"],
     ["tilestored [{c} + {cr}], tmm0" "tilestored [{c} + {cr} + 64], tmm1" "tilestored [{c1} + {cr}], tmm2" "tilestored [{c1} + {cr} + 64], tmm3"]
 );
-kernel!(low_bf16, rows: 1, columns: 2, parts: 1,
+kernel!(low, rows: 1, columns: 2,
     ["tileloadd tmm0, [{c} + {cr}]" "tileloadd tmm1, [{c} + {cr} + 64]"],
     ["tileloadd tmm4, [{a} + {ar}]" "tileloadd tmm6, [{b} + {br}]" "tdpbf16ps tmm0, tmm4, tmm6"
      "tileloadd tmm7, [{b} + {br} + 64]" "tdpbf16ps tmm1, tmm4, tmm7"],
     ["tilestored [{c} + {cr}], tmm0" "tilestored [{c} + {cr} + 64], tmm1"]
 );
-kernel!(narrow_bf16, rows: 2, columns: 1, parts: 1,
+kernel!(narrow, rows: 2, columns: 1,
     ["tileloadd tmm0, [{c} + {cr}]" "tileloadd tmm2, [{c1} + {cr}]"],
     ["tileloadd tmm4, [{a} + {ar}]" "tileloadd tmm6, [{b} + {br}]" "tdpbf16ps tmm0, tmm4, tmm6"
      "tileloadd tmm5, [{a1} + {ar}]" "tdpbf16ps tmm2, tmm5, tmm6"],
     ["tilestored [{c} + {cr}], tmm0" "tilestored [{c1} + {cr}], tmm2"]
 );
-kernel!(single_bf16, rows: 1, columns: 1, parts: 1,
+kernel!(single, rows: 1, columns: 1,
     ["tileloadd tmm0, [{c} + {cr}]"],
     ["tileloadd tmm4, [{a} + {ar}]" "tileloadd tmm6, [{b} + {br}]" "tdpbf16ps tmm0, tmm4, tmm6"],
     ["tilestored [{c} + {cr}], tmm0"]
 );
-// Of three parts, the smaller products first: rows' third by columns' first, 2 by 1 and 2, 1 by 2, 3 and 1.
-kernel!(whole_f32, rows: 2, columns: 2, parts: 3,
-    ["tileloadd tmm0, [{c} + {cr}]" "tileloadd tmm1, [{c} + {cr} + 64]" "tileloadd tmm2, [{c1} + {cr}]" "tileloadd tmm3, [{c1} + {cr} + 64]"],
-    ["tileloadd tmm4, [{a} + {ar} + 128]" "tileloadd tmm6, [{b} + {br}]" "tdpbf16ps tmm0, tmm4, tmm6"
-     "tileloadd tmm7, [{b} + {br} + 64]" "tdpbf16ps tmm1, tmm4, tmm7"
-     "tileloadd tmm5, [{a1} + {ar} + 128]" "tdpbf16ps tmm2, tmm5, tmm6" "tdpbf16ps tmm3, tmm5, tmm7"
-     "tileloadd tmm4, [{a} + {ar} + 64]" "tdpbf16ps tmm0, tmm4, tmm6" "tdpbf16ps tmm1, tmm4, tmm7"
-     "tileloadd tmm5, [{a1} + {ar} + 64]" "tdpbf16ps tmm2, tmm5, tmm6" "tdpbf16ps tmm3, tmm5, tmm7"
-     "tileloadd tmm6, [{b} + {br} + 2048]" "tdpbf16ps tmm0, tmm4, tmm6"
-     "tileloadd tmm7, [{b} + {br} + 2112]" "tdpbf16ps tmm1, tmm4, tmm7" "tdpbf16ps tmm2, tmm5, tmm6" "tdpbf16ps tmm3, tmm5, tmm7"
-     "tileloadd tmm4, [{a} + {ar}]" "tdpbf16ps tmm0, tmm4, tmm6" "tdpbf16ps tmm1, tmm4, tmm7"
-     "tileloadd tmm5, [{a1} + {ar}]" "tdpbf16ps tmm2, tmm5, tmm6" "tdpbf16ps tmm3, tmm5, tmm7"
-     "tileloadd tmm6, [{b} + {br} + 4096]" "tdpbf16ps tmm0, tmm4, tmm6"
-     "tileloadd tmm7, [{b} + {br} + 4160]" "tdpbf16ps tmm1, tmm4, tmm7" "tdpbf16ps tmm2, tmm5, tmm6" "tdpbf16ps tmm3, tmm5, tmm7"
-     "tileloadd tmm6, [{b} + {br}]" "tdpbf16ps tmm0, tmm4, tmm6"
-     "tileloadd tmm7, [{b} + {br} + 64]" "tdpbf16ps tmm1, tmm4, tmm7" "tdpbf16ps tmm2, tmm5, tmm6" "tdpbf16ps tmm3, tmm5, tmm7"],
-    ["tilestored [{c} + {cr}], tmm0" "tilestored [{c} + {cr} + 64], tmm1" "tilestored [{c1} + {cr}], tmm2" "tilestored [{c1} + {cr} + 64], tmm3"]
-);
-kernel!(low_f32, rows: 1, columns: 2, parts: 3,
-    ["tileloadd tmm0, [{c} + {cr}]" "tileloadd tmm1, [{c} + {cr} + 64]"],
-    ["tileloadd tmm4, [{a} + {ar} + 128]" "tileloadd tmm6, [{b} + {br}]" "tdpbf16ps tmm0, tmm4, tmm6"
-     "tileloadd tmm7, [{b} + {br} + 64]" "tdpbf16ps tmm1, tmm4, tmm7"
-     "tileloadd tmm5, [{a} + {ar} + 64]" "tdpbf16ps tmm0, tmm5, tmm6" "tdpbf16ps tmm1, tmm5, tmm7"
-     "tileloadd tmm6, [{b} + {br} + 2048]" "tdpbf16ps tmm0, tmm5, tmm6"
-     "tileloadd tmm7, [{b} + {br} + 2112]" "tdpbf16ps tmm1, tmm5, tmm7"
-     "tileloadd tmm4, [{a} + {ar}]" "tdpbf16ps tmm0, tmm4, tmm6" "tdpbf16ps tmm1, tmm4, tmm7"
-     "tileloadd tmm6, [{b} + {br} + 4096]" "tdpbf16ps tmm0, tmm4, tmm6"
-     "tileloadd tmm7, [{b} + {br} + 4160]" "tdpbf16ps tmm1, tmm4, tmm7"
-     "tileloadd tmm6, [{b} + {br}]" "tdpbf16ps tmm0, tmm4, tmm6"
-     "tileloadd tmm7, [{b} + {br} + 64]" "tdpbf16ps tmm1, tmm4, tmm7"],
-    ["tilestored [{c} + {cr}], tmm0" "tilestored [{c} + {cr} + 64], tmm1"]
-);
-kernel!(narrow_f32, rows: 2, columns: 1, parts: 3,
-    ["tileloadd tmm0, [{c} + {cr}]" "tileloadd tmm2, [{c1} + {cr}]"],
-    ["tileloadd tmm4, [{a} + {ar} + 128]" "tileloadd tmm6, [{b} + {br}]" "tdpbf16ps tmm0, tmm4, tmm6"
-     "tileloadd tmm5, [{a1} + {ar} + 128]" "tdpbf16ps tmm2, tmm5, tmm6"
-     "tileloadd tmm4, [{a} + {ar} + 64]" "tdpbf16ps tmm0, tmm4, tmm6"
-     "tileloadd tmm5, [{a1} + {ar} + 64]" "tdpbf16ps tmm2, tmm5, tmm6"
-     "tileloadd tmm7, [{b} + {br} + 1024]" "tdpbf16ps tmm0, tmm4, tmm7" "tdpbf16ps tmm2, tmm5, tmm7"
-     "tileloadd tmm4, [{a} + {ar}]" "tdpbf16ps tmm0, tmm4, tmm7"
-     "tileloadd tmm5, [{a1} + {ar}]" "tdpbf16ps tmm2, tmm5, tmm7"
-     "tileloadd tmm7, [{b} + {br} + 2048]" "tdpbf16ps tmm0, tmm4, tmm7" "tdpbf16ps tmm2, tmm5, tmm7"
-     "tdpbf16ps tmm0, tmm4, tmm6" "tdpbf16ps tmm2, tmm5, tmm6"],
-    ["tilestored [{c} + {cr}], tmm0" "tilestored [{c1} + {cr}], tmm2"]
-);
-kernel!(single_f32, rows: 1, columns: 1, parts: 3,
-    ["tileloadd tmm0, [{c} + {cr}]"],
-    ["tileloadd tmm4, [{a} + {ar} + 128]" "tileloadd tmm6, [{b} + {br}]" "tdpbf16ps tmm0, tmm4, tmm6"
-     "tileloadd tmm5, [{a} + {ar} + 64]" "tdpbf16ps tmm0, tmm5, tmm6"
-     "tileloadd tmm7, [{b} + {br} + 1024]" "tdpbf16ps tmm0, tmm5, tmm7"
-     "tileloadd tmm4, [{a} + {ar}]" "tdpbf16ps tmm0, tmm4, tmm7"
-     "tileloadd tmm7, [{b} + {br} + 2048]" "tdpbf16ps tmm0, tmm4, tmm7"
-     "tdpbf16ps tmm0, tmm4, tmm6"],
-    ["tilestored [{c} + {cr}], tmm0"]
-);
-
 /// Sums of a block that does not lie whole in its target.
 #[repr(C, align(64))]
 struct Aside([f32; 4 * SIDE * SIDE]);
@@ -366,20 +316,20 @@ static ZEROS: Aside = Aside([0.0; 4 * SIDE * SIDE]);
 /// All panels of a product.
 ///
 /// # Safety
-/// The level is available; all that the task reads, of whole tiles of rows, and writes may be.
+/// The tiles are [`available`]; all that the task reads, of whole tiles of rows, and writes may be.
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn product(level: Level, t: &Task) {
+pub(super) unsafe fn product(t: &Task) {
     let _tiles = Tiles::new();
-    let exact = parts(level) == 3;
     let depth = t.segments * t.run;
     let (a_row, run) = (4 * t.a_row, 4 * t.run);
-    let mut aside = Aside([0.0; 4 * SIDE * SIDE]);
+    let mut aside = std::mem::MaybeUninit::<Aside>::uninit();
+    let aside = aside.as_mut_ptr().cast::<f32>();
     let mut block = Block {
         start: std::ptr::null(),
         start_row: 0,
         out: std::ptr::null_mut(),
         out_row: 0,
-        steps: run / (parts(level) * LINE),
+        steps: run / LINE,
         jump: 4 * t.step as isize - run as isize,
         runs: t.segments,
     };
@@ -404,24 +354,20 @@ pub(super) unsafe fn product(level: Level, t: &Task) {
                 (block.out, block.out_row) = (out, 4 * t.out_row);
                 if !inside {
                     if !t.start.is_null() {
-                        copy((start, t.start_row), (aside.0.as_mut_ptr(), width), rows, columns.min(width));
-                        (block.start, block.start_row) = (aside.0.as_ptr(), 4 * width);
+                        copy((start, t.start_row), (aside, width), rows, columns.min(width));
+                        (block.start, block.start_row) = (aside.cast_const(), 4 * width);
                     }
-                    (block.out, block.out_row) = (aside.0.as_mut_ptr(), 4 * width);
+                    (block.out, block.out_row) = (aside, 4 * width);
                 }
-                let kernel: unsafe fn(&Block, *const u8, usize, *const u8) = match (exact, tall, wide) {
-                    (false, true, true) => whole_bf16,
-                    (false, false, true) => low_bf16,
-                    (false, true, false) => narrow_bf16,
-                    (false, false, false) => single_bf16,
-                    (true, true, true) => whole_f32,
-                    (true, false, true) => low_f32,
-                    (true, true, false) => narrow_f32,
-                    (true, false, false) => single_f32,
+                let kernel: unsafe fn(&Block, *const u8, usize, *const u8) = match (tall, wide) {
+                    (true, true) => whole,
+                    (false, true) => low,
+                    (true, false) => narrow,
+                    (false, false) => single,
                 };
                 kernel(&block, a, a_row, b);
                 if !inside {
-                    copy((aside.0.as_ptr(), width), (out, t.out_row), rows, columns.min(width));
+                    copy((aside.cast_const(), width), (out, t.out_row), rows, columns.min(width));
                 }
             }
         }

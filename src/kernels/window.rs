@@ -6,7 +6,7 @@
 use super::matrix::{Panels, Rows, Start, product};
 use super::rows;
 use super::simd::Level;
-use super::{Shared, Target, View};
+use super::{Lines, Shared, Target, View};
 
 /// The weights of a convolution with padding 1, laid out for the registers.
 #[derive(Clone, Debug)]
@@ -29,8 +29,13 @@ impl Conv3 {
         stride: usize,
         doubled: bool,
     ) -> Self {
-        // Up to half a register of outputs: two narrow registers do as much as one wide one.
-        let level = if outputs <= 8 { level.min(Level::Avx2) } else { level.plain() };
+        let level = match outputs {
+            // Up to half a register of outputs: two narrow registers do as much as one wide one.
+            ..=8 => level.min(Level::Avx2),
+            // A pixel is whole tiles' rows.
+            _ if level.tiles() && inputs.is_multiple_of(32) => level,
+            _ => level.exact(),
+        };
         let kernel = if doubled { 2 } else { 3 };
         let k = kernel * kernel * inputs;
         let pack = |phase: usize| {
@@ -91,6 +96,38 @@ impl Conv3 {
         first: usize,
     ) {
         let c = self.inputs;
+        #[cfg(target_arch = "x86_64")]
+        if self.phases[0].level().tiles() {
+            thread_local! {
+                static LOWERED: std::cell::Cell<Lines> = const { std::cell::Cell::new(Lines::new()) };
+            }
+            let mut buffer = LOWERED.take();
+            let more = 16 * self.stride + 1;
+            let (pixels, c) = super::matrix::lowered_pixels(padded, c, more, &mut buffer);
+            // SAFETY: the caller's promise.
+            unsafe { self.windows(pixels, c, true, rows, width, start, out, first) };
+            return LOWERED.set(buffer);
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.windows(padded, c, false, rows, width, start, out, first) };
+    }
+
+    /// [`strip`](Self::strip) of pixels of `c` elements.
+    ///
+    /// # Safety
+    /// As there.
+    #[allow(clippy::too_many_arguments)]
+    unsafe fn windows(
+        &self,
+        padded: &[f32],
+        c: usize,
+        lowered: bool,
+        rows: usize,
+        width: usize,
+        start: Start,
+        out: &Shared,
+        first: usize,
+    ) {
         let pitch = (width * self.stride + 2) * c;
         let doubled = self.phases.len() == 4;
         for (phase, panels) in self.phases.iter().enumerate() {
@@ -109,7 +146,7 @@ impl Conv3 {
                         row: self.stride * c,
                         segments: self.kernel,
                         step: pitch,
-                        lowered: false,
+                        lowered,
                     };
                     let (pixel, step) = match doubled {
                         true => ((2 * row + top) * 2 * width + left, 2),
@@ -155,9 +192,9 @@ fn between(i: usize) -> (usize, usize) {
 /// Buffers of a strip.
 #[derive(Default)]
 pub(crate) struct Spread {
-    rows: [Vec<f32>; 2],
-    smoothed: Vec<f32>,
-    edge: Vec<f32>,
+    rows: [Lines; 2],
+    smoothed: Lines,
+    edge: Lines,
 }
 
 /// Which strip of the picture, in rows of the small one.
@@ -174,7 +211,7 @@ pub(crate) struct Strip {
 impl BilinearConv3 {
     /// `weight (outputs, inputs, 3, 3)`
     pub fn new(level: Level, weight: &[f32], inputs: usize, outputs: usize) -> Self {
-        let level = if outputs <= 8 { level.min(Level::Avx2) } else { level.plain() };
+        let level = if outputs <= 8 { level.min(Level::Avx2) } else { level.exact() };
         let mut matrices = [1, 2, 2, 4].map(|pixels| vec![0.0; pixels * inputs * outputs]);
         for y in 0..3 {
             for x in 0..3 {
@@ -219,7 +256,7 @@ impl BilinearConv3 {
             let (down, right) = (phase / 2, phase % 2);
             let spread = &mut buffers.rows[down];
             if right == 0 {
-                spread.resize(high * pitch, 0.0);
+                spread.room(high * pitch);
             }
             // Over the ends of rows: what comes of the last pixel there is not read.
             let count = (high - down) * width - right;
@@ -227,7 +264,7 @@ impl BilinearConv3 {
             let mut to = Target::from(&mut spread[right * o..]);
             product(count, window, panels.as_ref(), Start::Zero, &mut to, 2 * o);
         }
-        let smoothed = rows::room(&mut buffers.smoothed, pitch - o);
+        let smoothed = buffers.smoothed.room(pitch - o);
         for y in 0..2 * strip.rows {
             let at = |i: usize| &buffers.rows[(y + i) % 2][(y + i) / 2 * pitch..][..pitch - o];
             rows::smooth(level, at(0), at(1), at(2), at(3), &[], smoothed);
@@ -235,8 +272,8 @@ impl BilinearConv3 {
             rows::smooth(level, at(0), at(1), at(2), at(3), bias, out.slice(y * row, row));
         }
         // The doubled picture's pixels outside of it, negated, times the taps that have read them.
-        let doubled = |edge: &mut Vec<f32>, count: usize, at: &dyn Fn(usize) -> usize| {
-            let edge = rows::room(edge, count * c);
+        let doubled = |edge: &mut Lines, count: usize, at: &dyn Fn(usize) -> usize| {
+            let edge = edge.room(count * c);
             for (i, to) in edge.chunks_exact_mut(c).enumerate() {
                 let (near, far) = between(i);
                 rows::quarter(level, &small[at(near) * c..][..c], &small[at(far) * c..][..c], to);
@@ -311,6 +348,53 @@ mod tests {
             }
         }
         y
+    }
+
+    /// Windows of every level, those of tiles with them, at widths that are no whole tiles.
+    #[test]
+    fn a_strip_is_convolved_with_either_neighbour_and_no_pixel_of_another_row() {
+        for (rows, width, c, o, stride, doubled) in [
+            (1, 1, 32, 9, 1, false),
+            (2, 5, 3, 8, 1, false),
+            (3, 17, 32, 16, 1, false),
+            (2, 16, 64, 40, 2, false),
+            (2, 33, 32, 33, 1, true),
+            (2, 7, 16, 20, 2, false),
+        ] {
+            if cfg!(miri) && rows * width > 10 {
+                continue; // it runs hundreds of times slower
+            }
+            let (x, weight) =
+                (values((rows * stride + 2) * (width * stride + 2) * c, 1), values(o * c * 9, 2));
+            let (bias, pitch) = (values(o, 3), (width * stride + 2) * c);
+            let times = if doubled { 2 } else { 1 };
+            for &level in Level::available().iter().chain(Level::rounding()) {
+                // Two roundings to 8 bits of each factor, or one of each sum.
+                let tolerance = if Level::rounding().contains(&level) { 1.0 / 128.0 } else { 1e-6 };
+                let conv = Conv3::new(level, &weight, c, o, stride, doubled);
+                let mut y = vec![f32::NAN; times * rows * times * width * o];
+                // SAFETY: nobody else has the slice.
+                unsafe { conv.strip(&x, rows, width, Start::Bias(&bias), &Shared::new(&mut y), 0) };
+                for (i, got) in y.iter().enumerate() {
+                    let (row, column, k) = (i / o / (times * width), i / o % (times * width), i % o);
+                    let (mut want, mut size) = (f64::from(bias[k]), 1.0);
+                    for t in 0..9 {
+                        // Behind doubling a tap reads the pixel that its doubled one is of.
+                        let at = |place: usize, tap: usize| match doubled {
+                            true => (place + tap).div_ceil(2),
+                            false => place * stride + tap,
+                        };
+                        let from = &x[at(row, t / 3) * pitch + at(column, t % 3) * c..][..c];
+                        for (j, v) in from.iter().enumerate() {
+                            let term = f64::from(*v) * f64::from(weight[(k * c + j) * 9 + t]);
+                            (want, size) = (want + term, size + term.abs());
+                        }
+                    }
+                    let near = (f64::from(*got) - want).abs() <= tolerance * size;
+                    assert!(near, "{level:?}, {rows}x{width}, {c} to {o}, at {i}: {got}, not {want}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -350,9 +350,7 @@ fn measure(path: Option<&Path>, level: Level, runs: usize) -> Result<(serde_json
         );
     }
     if let Some(label) = label_ms {
-        text += &format!(
-            "propose labels      {label:8.1} ms for a picture of that size, edges included\n"
-        );
+        text += &format!("propose labels      {label:8.1} ms for a picture of that size, edges included\n");
     }
     text += &format!("a restyle's network {restyle_ms:8.1} ms: two styles, two masks, two decodes");
     if let Some((encode, decode)) = encode_cpu_ms.zip(decode_cpu_ms) {

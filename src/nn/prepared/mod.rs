@@ -35,8 +35,6 @@ use crate::kernels::{Shared, rows, share};
 use crate::progress::Progress;
 use crate::{Error, Result};
 
-use crate::kernels::rows::room;
-
 fn added(a: &[f32], b: &[f32]) -> Vec<f32> {
     a.iter().zip(b).map(|(a, b)| a + b).collect()
 }

@@ -3,12 +3,11 @@
 use candle_core::Result;
 
 use super::fold::{Matrix, values};
-use super::room;
 use crate::kernels::matrix::{Panels, Rows, Start, product};
 use crate::kernels::rows::{self, After};
 use crate::kernels::simd::Level;
 use crate::kernels::window::Conv3;
-use crate::kernels::{Shared, norm, share_map};
+use crate::kernels::{Lines, Shared, norm, share_map};
 use crate::nn::generator::ResBlock;
 use crate::nn::layers::GroupNorm;
 use crate::progress::Progress;
@@ -169,7 +168,7 @@ impl Residual {
         let out = Shared::new(&mut h);
         let strip = strip(side, c);
         let half = progress.part(0.0, 0.4);
-        let sums = share_map(side.div_ceil(strip), half, Vec::new, |padded, task| {
+        let sums = share_map(side.div_ceil(strip), half, Lines::new, |padded, task| {
             let (first, rows) = (task * strip, strip.min(side - task * strip));
             let padded =
                 pad(level, &x.data, side, c, first..first + rows, (&scale, &shift), After::Silu, padded);
@@ -199,7 +198,7 @@ impl Residual {
         let mut y = vec![0.0; side * side * o];
         let shared = Shared::new(&mut y);
         let strip = strip(side, o);
-        let sums = share_map(side.div_ceil(strip), progress, Vec::new, |padded, task| {
+        let sums = share_map(side.div_ceil(strip), progress, Lines::new, |padded, task| {
             let (first, rows) = (task * strip, strip.min(side - task * strip));
             let padded = pad(level, h, side, o, first..first + rows, (&scale, &shift), After::Silu, padded);
             // SAFETY: each task has rows of its own.
@@ -247,10 +246,10 @@ pub(in crate::nn) fn pad<'a>(
     rows: std::ops::Range<usize>,
     (scale, shift): (&[f32], &[f32]),
     after: After,
-    padded: &'a mut Vec<f32>,
+    padded: &'a mut Lines,
 ) -> &'a [f32] {
     let pitch = (side + 2) * c;
-    let padded = room(padded, (rows.len() + 2) * pitch);
+    let padded = padded.room((rows.len() + 2) * pitch);
     for (i, to) in padded.chunks_exact_mut(pitch).enumerate() {
         match (rows.start + i).checked_sub(1).filter(|row| *row < side) {
             Some(row) => {

@@ -6,12 +6,11 @@ use candle_core::Tensor;
 
 use super::fold::values;
 use super::residual::{Norm, Sums, pad};
-use super::room;
 use crate::kernels::matrix::Start;
 use crate::kernels::rows::{self, After};
 use crate::kernels::simd::Level;
 use crate::kernels::window::{BilinearConv3, Conv3, Spread, Strip};
-use crate::kernels::{Shared, share_map};
+use crate::kernels::{Lines, Shared, share_map};
 use crate::nn::Config;
 use crate::nn::style_encoder::{self, StyleEncoder};
 use crate::progress::Progress;
@@ -55,8 +54,8 @@ struct Needs {
 /// Buffers of one thread.
 #[derive(Default)]
 struct Scratch {
-    padded: Vec<f32>,
-    normed: Vec<f32>,
+    padded: Lines,
+    normed: Lines,
     spread: Spread,
 }
 
@@ -271,12 +270,12 @@ impl Encoder {
         let out = Shared::new(&mut data);
         let strip = (75_000 / (side * outputs)).clamp(1, 8);
         let (ones, zeros) = (vec![1.0; 3], vec![0.0; 3]);
-        let scratch = || (Vec::new(), Vec::new());
+        let scratch = || (Lines::new(), Lines::new());
         let parts = share_map(side.div_ceil(strip), progress, scratch, |(padded, all), task| {
             let (first, rows) = (task * strip, strip.min(side - task * strip));
             let range = first..first + rows;
             let padded = pad(self.level, rgb, side, 3, range, (&ones, &zeros), After::Nothing, padded);
-            let all = room(all, rows * side * outputs);
+            let all = all.room(rows * side * outputs);
             let shared = Shared::new(&mut *all);
             // SAFETY: the buffer is this task's own.
             unsafe { self.first.strip(padded, rows, side, Start::Bias(&self.first_bias), &shared, 0) };
@@ -325,8 +324,8 @@ impl Encoder {
         let strip = self.strip(low + 2, joined + 4 * o).min(low);
         self.level(level, needed, (low, side, o), strip, progress, |scratch, g, rows, out| {
             let (pitch, row) = ((low + 2) * joined, low * c);
-            let padded = room(&mut scratch.padded, (rows.len() + 2) * pitch);
-            let normed = room(&mut scratch.normed, row);
+            let padded = scratch.padded.room((rows.len() + 2) * pitch);
+            let normed = scratch.normed.room(row);
             for (i, to) in padded.chunks_exact_mut(pitch).enumerate() {
                 let y = (rows.start + i).saturating_sub(1).min(low - 1);
                 for (k, source) in (0..sources.len()).map(|k| (k, g * sources.len() + k)) {

@@ -2,15 +2,15 @@
 
 use candle_core::Result;
 
+use super::added;
 use super::arrange::{Arranged, ArrangedLook, Form, Source};
 use super::fold::Matrix;
 use super::residual::{Map, Norm, Sums};
-use super::{added, room};
 use crate::kernels::matrix::{Panels, Rows, Start, product};
 use crate::kernels::rows::{self, After};
 use crate::kernels::simd::Level;
 use crate::kernels::strassen::Halved;
-use crate::kernels::{Shared, Target, View, pixels, share, share_map};
+use crate::kernels::{Lines, Shared, Target, View, pixels, share, share_map};
 use crate::nn::attention::SpatialTransformer;
 use crate::progress::Progress;
 
@@ -19,8 +19,8 @@ const EPS: f32 = 1e-5;
 const CHUNK: usize = 256;
 
 /// Pixels of a tile: enough that weights stream by seldom, and enough tiles to share out.
-fn tile(pixels: usize) -> usize {
-    pixels.div_ceil(16).clamp(16, 112)
+fn tile(level: Level, pixels: usize) -> usize {
+    pixels.div_ceil(16).clamp(16, if level.tiles() { 128 } else { 112 })
 }
 
 /// `cross{i}` but for the style.
@@ -143,11 +143,11 @@ impl Triangle {
         u: &[f32],
         row: usize,
         inner: usize,
-        scratch: &mut Vec<f32>,
+        scratch: &mut Lines,
         out: &mut [f32],
     ) {
         let n = self.constant.len();
-        let y = room(scratch, out.len() * n);
+        let y = scratch.room(out.len() * n);
         if self.panels.iter().map(|p| p.1).sum::<usize>() < n {
             // A rank that fills its panels: the constant's own column is in none.
             for y in y.chunks_exact_mut(n) {
@@ -191,18 +191,18 @@ fn pack(level: Level, weight: &Matrix) -> Panels {
 /// Buffers of one thread.
 #[derive(Default)]
 struct Scratch {
-    v: Vec<f32>,
-    u: Vec<f32>,
-    x: Vec<f32>,
-    normed: Vec<f32>,
-    logits: Vec<f32>,
-    q: Vec<f32>,
-    o: Vec<f32>,
-    g: Vec<f32>,
-    h: Vec<f32>,
-    lowered: Vec<f32>,
-    p: Vec<f32>,
-    deviations: Vec<f32>,
+    v: Lines,
+    u: Lines,
+    x: Lines,
+    normed: Lines,
+    logits: Lines,
+    q: Lines,
+    o: Lines,
+    g: Lines,
+    h: Lines,
+    lowered: Lines,
+    p: Lines,
+    deviations: Lines,
 }
 
 impl Transformer {
@@ -218,7 +218,7 @@ impl Transformer {
             to_out: pack(level, &s.to_out),
             out_bias: s.out_bias,
         });
-        let ff1 = a.ff1.map(|ff1| Wide::new(level, &ff1, tile(pixels)));
+        let ff1 = a.ff1.map(|ff1| Wide::new(level, &ff1, tile(level, pixels)));
         let ff2 = (0..hidden)
             .step_by(CHUNK)
             .map(|first| {
@@ -279,7 +279,7 @@ impl Transformer {
             keys_bias: a.keys_bias,
             before: Triangle::new(level, &a.before),
             behind: Triangle::new(level, &behind),
-            ff1: Wide::new(level, &ff1, tile(self.pixels)),
+            ff1: Wide::new(level, &ff1, tile(level, self.pixels)),
             ff1_constant: geglu_order(level, self.hidden, &ff1_constant),
             residual: pack(level, &residual),
             out_bias: added(&self.out_bias, &residual_constant),
@@ -325,7 +325,7 @@ impl Transformer {
         let affine = self.norm.affine(&x.sums, pixels);
         let mut y = vec![0.0; x.data.len()];
         let out = Shared::new(&mut y);
-        let rows = tile(pixels);
+        let rows = tile(level, pixels);
         let (attended, rest) = match &self.attn1 {
             Some(attention) => {
                 let done = self.attend(level, attention, x, &affine, progress)?;
@@ -362,10 +362,10 @@ impl Transformer {
         (scale, shift): &(Vec<f32>, Vec<f32>),
         scratch: &mut Scratch,
     ) {
-        let v = room(&mut scratch.v, input.len());
+        let v = scratch.v.room(input.len());
         rows::affine(level, input, scale, shift, After::Nothing, v);
         let count = input.len() / self.channels;
-        let x = room(&mut scratch.x, count * self.inner);
+        let x = scratch.x.room(count * self.inner);
         let start = Start::Bias(&self.proj_in_bias);
         product(count, Rows::new(v, self.channels), self.proj_in.as_ref(), start, &mut x.into(), self.inner);
     }
@@ -383,19 +383,19 @@ impl Transformer {
         let (pixels, inner) = (x.side * x.side, self.inner);
         let (mut x1, mut qkv) = (vec![0.0; pixels * inner], vec![0.0; pixels * 3 * inner]);
         let (x1_out, qkv_out) = (Shared::new(&mut x1), Shared::new(&mut qkv));
-        let rows = tile(pixels);
+        let rows = tile(level, pixels);
         share(pixels.div_ceil(rows), progress.part(0.0, 0.1), Scratch::default, |scratch, task| {
             let first = task * rows;
             let count = rows.min(pixels - first);
             let input = &x.data[first * self.channels..][..count * self.channels];
             self.enter(level, input, affine, scratch);
             let x = &mut scratch.x[..count * inner];
-            let normed = room(&mut scratch.normed, count * inner);
+            let normed = scratch.normed.room(count * inner);
             rows::normalize(level, x, inner, EPS, normed);
             // SAFETY: each task has pixels of its own.
             let (mut qkv, mut x1) = unsafe { (qkv_out.from(first * 3 * inner), x1_out.from(first * inner)) };
             if attention.from_channels {
-                let deviations = room(&mut scratch.deviations, count);
+                let deviations = scratch.deviations.room(count);
                 rows::deviations(level, x, inner, EPS, deviations);
                 let v = Rows::new(&scratch.v, self.channels);
                 let start = Start::Bias(&attention.constant);
@@ -425,7 +425,7 @@ impl Transformer {
     /// Adds the heads' outputs through W_o, in `scratch.x`.
     fn behind_attention(&self, x1: &[f32], qkv: &[f32], first: usize, count: usize, scratch: &mut Scratch) {
         let inner = self.inner;
-        let x = room(&mut scratch.x, count * inner);
+        let x = scratch.x.room(count * inner);
         x.copy_from_slice(&x1[first * inner..][..count * inner]);
         let attention = self.attn1.as_ref().expect("called with self-attention alone");
         let o = Rows::new(&qkv[first * 3 * inner..], 3 * inner);
@@ -437,16 +437,16 @@ impl Transformer {
         let (inner, keys) = (self.inner, self.heads * self.classes);
         let count = input.len() / self.channels;
         let x = &mut scratch.x[..count * inner];
-        let normed = room(&mut scratch.normed, count * inner);
-        let logits = room(&mut scratch.logits, count * keys);
-        let ones = room(&mut scratch.deviations, count);
+        let normed = scratch.normed.room(count * inner);
+        let logits = scratch.logits.room(count * keys);
+        let ones = scratch.deviations.room(count);
         ones.fill(1.0);
         rows::normalize(level, x, inner, EPS, normed);
         match look {
             Look::Folded { keys: folded, bias, values } => {
                 let all = Rows::new(normed, inner);
                 product(count, all, folded.as_ref(), Start::Zero, &mut (&mut *logits).into(), keys);
-                let p = room(&mut scratch.p, count * keys);
+                let p = scratch.p.room(count * keys);
                 rows::softmax(level, logits, keys, self.classes, ones, bias, p, keys, self.classes);
                 let p = Rows::new(p, keys);
                 product(count, p, values.as_ref(), Start::Keep, &mut (&mut *x).into(), inner);
@@ -454,15 +454,15 @@ impl Transformer {
             Look::Unfolded { heads } => {
                 let ((to_q, bias), (to_out, out_bias)) =
                     self.to_q.as_ref().zip(self.to_out.as_ref()).expect("made with this form");
-                let q = room(&mut scratch.q, count * inner);
+                let q = scratch.q.room(count * inner);
                 let start = Start::Bias(bias);
                 product(count, Rows::new(normed, inner), to_q.as_ref(), start, &mut (&mut *q).into(), inner);
-                let o = room(&mut scratch.o, count * inner);
+                let o = scratch.o.room(count * inner);
                 let width = inner / self.heads;
                 let zeros = vec![0.0; self.classes];
                 for (h, (k, v)) in heads.iter().enumerate() {
                     let (logits, n) = (&mut logits[..count * self.classes], self.classes);
-                    let p = room(&mut scratch.p, count * n);
+                    let p = scratch.p.room(count * n);
                     let q = Rows::new(&q[h * width..], inner);
                     product(count, q, k.as_ref(), Start::Zero, &mut (&mut *logits).into(), n);
                     rows::softmax(level, logits, n, n, ones, &zeros, p, n, n);
@@ -512,16 +512,16 @@ impl Transformer {
     ) {
         let (c, n, keys) = (self.channels, self.classes, self.heads * self.classes);
         let (count, rank) = (input.len() / c, c + keys - self.heads);
-        let v = room(&mut scratch.v, input.len());
+        let v = scratch.v.room(input.len());
         rows::affine(level, input, scale, shift, After::Nothing, v);
-        let u = room(&mut scratch.u, count * rank);
+        let u = scratch.u.room(count * rank);
         for (u, v) in u.chunks_exact_mut(rank).zip(v.chunks_exact(c)) {
             u[..c].copy_from_slice(v);
         }
-        let deviations = room(&mut scratch.deviations, count);
+        let deviations = scratch.deviations.room(count);
         look.before.inverse_deviation(level, v, c, self.inner, &mut scratch.normed, deviations);
         let v = Rows::new(v, c);
-        let logits = room(&mut scratch.logits, count * keys);
+        let logits = scratch.logits.room(count * keys);
         let start = Start::Bias(&look.keys_constant);
         product(count, v, look.keys.as_ref(), start, &mut (&mut *logits).into(), keys);
         rows::softmax(level, logits, keys, n, deviations, &look.keys_bias, &mut u[c..], rank, n - 1);
@@ -564,9 +564,9 @@ impl Transformer {
         ff1: &Wide,
         constant: Option<&[f32]>,
         scale: &[f32],
-        g: &mut Vec<f32>,
-        h: &mut Vec<f32>,
-        lowered: &mut Vec<f32>,
+        g: &mut Lines,
+        h: &mut Lines,
+        lowered: &mut Lines,
         out: &mut Target,
     ) {
         let (lanes, width) = (level.lanes(), 2 * level.lanes());
@@ -579,11 +579,11 @@ impl Transformer {
                 (None, Some((halved, left)), halved.room(count))
             }
         };
-        let g = room(g, size);
+        let g = g.room(size);
         for (chunk, ff2) in self.ff2.iter().enumerate() {
             let first = chunk * CHUNK;
             let units = CHUNK.min(self.hidden - first);
-            let h = room(h, count * units);
+            let h = h.room(count * units);
             let mut geglu = |panel: usize, g: &[f32]| {
                 let (bias, unit) = (&self.ff1_bias[panel * width..][..width], panel * lanes - first);
                 rows::geglu(level, g, &scale[..count], bias, &mut h[unit..], units, lanes.min(units - unit));
