@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ca2sis::Error;
 use ca2sis::kernels::simd::Level;
 use ca2sis::nn::golden::{self, Formula};
-use ca2sis::nn::{Config, Network, Stage};
+use ca2sis::nn::{Config, LabelerSizes, Network, Stage};
 use ca2sis::progress::Progress;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{VarBuilder, VarMap};
@@ -289,6 +289,34 @@ fn a_network_in_training_stays_plain_and_keeps_its_gradients() {
         assert!(gradients.get(&data[name]).is_some(), "{name} has no gradient");
     }
     assert!(network.prepare(&style.get(0).unwrap()).is_err());
+}
+
+/// A labeler being trained goes through the plain network; the same weights at rest through the form made for the CPU.
+#[test]
+fn labels_are_the_plain_networks_for_pictures_of_any_size_and_aspect() {
+    for widths in [vec![8, 12], vec![16, 8, 40, 24]] {
+        let step = 1 << (widths.len() - 1);
+        let config = Config { labeler: Some(LabelerSizes { widths }), ..config(5) };
+        let variables = VarMap::new();
+        let trained =
+            Network::new(&config, VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu)).unwrap();
+        let values = variables.data().lock().unwrap().iter().map(|(k, v)| (k.clone(), v.detach())).collect();
+        let network =
+            Network::new(&config, VarBuilder::from_tensors(values, DType::F32, &Device::Cpu)).unwrap();
+        for (batch, height, width) in [(1, 1, 1), (2, 2, 3), (1, 7, 1), (1, 9, 16), (1, 32, 5)] {
+            let (height, width) = (height * step, width * step);
+            let rgb: Vec<f32> =
+                (0..batch * height * width * 3).map(|i| (i * 7919 % 2003) as f32 / 1001.0 - 1.0).collect();
+            let rgb = Tensor::from_vec(rgb, (batch, height, width, 3), &Device::Cpu).unwrap();
+            let (plain, fast) = (trained.label(&rgb).unwrap(), network.label(&rgb).unwrap());
+            assert!(plain.track_op() && !fast.track_op());
+            // Scores are sums of a few dozen values of about 1, which norms have kept so.
+            let error = largest_difference(&fast, &plain);
+            assert!(error <= 1e-4, "{height} by {width}, {step}: {error}");
+        }
+        let odd = Tensor::zeros((1, step, step, 4), DType::F32, &Device::Cpu).unwrap();
+        assert!(network.label(&odd).unwrap_err().to_string().contains("three channels"));
+    }
 }
 
 #[test]

@@ -13,9 +13,9 @@ use super::ops::{self, Activation};
 
 /// Convolution, group norm, SiLU.
 #[derive(Clone, Debug)]
-struct Block {
-    conv: Conv3x3,
-    norm: GroupNorm,
+pub(super) struct Block {
+    pub(super) conv: Conv3x3,
+    pub(super) norm: GroupNorm,
 }
 
 impl Block {
@@ -33,12 +33,12 @@ impl Block {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Labeler {
-    enter: Block,
+    pub(super) enter: Block,
     /// Each halves the picture, then looks again.
-    downs: Vec<[Block; 2]>,
+    pub(super) downs: Vec<[Block; 2]>,
     /// From the deepest level up.
-    ups: Vec<Block>,
-    head: PointConv,
+    pub(super) ups: Vec<Block>,
+    pub(super) head: PointConv,
 }
 
 impl Labeler {

@@ -66,13 +66,14 @@ struct Parts {
     /// None where the network has none.
     noise_mapping: Option<Later<NoiseMapping>>,
     /// None where the network has none.
-    labeler: Option<Later<Labeler>>,
+    labeler: Option<Kept<Labeler>>,
     generator: Kept<Generator>,
     /// The generator's last layer, which says of which type and where it is, and whether it is trained.
     out_conv: PointConv,
     /// The generator as the CPU runs it, made at the first use of each level.
     decoders: Mutex<Vec<(Level, Arc<Decoder>)>>,
     encoder: OnceCell<Arc<Encoder>>,
+    fast_labeler: OnceCell<prepared::Labeler>,
     /// Both as other devices run them, by precision.
     tensor_decoders: Mutex<Vec<Arc<tensors::Decoder>>>,
     tensor_encoders: Mutex<Vec<Arc<tensors::Encoder>>>,
@@ -109,6 +110,14 @@ struct Kept<T> {
 }
 
 impl<T: Clone> Kept<T> {
+    fn new(part: T) -> Self {
+        Self { part: Mutex::new(Some(part)), source: None }
+    }
+
+    fn from(source: VarBuilder<'static>) -> Self {
+        Self { part: Mutex::new(None), source: Some(source) }
+    }
+
     fn held(&self) -> Option<T> {
         self.part.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -134,7 +143,7 @@ impl Network {
     pub fn new(config: &Config, vb: VarBuilder) -> crate::Result<Self> {
         config.validate()?;
         let mapping = |sizes| NoiseMapping::new(config, sizes, vb.pp("noise_encoder")).map(Later::new);
-        let labeler = |sizes| Labeler::new(config, sizes, vb.pp("labeler")).map(Later::new);
+        let labeler = |sizes| Labeler::new(config, sizes, vb.pp("labeler")).map(Kept::new);
         let mapping = config.mapping.map(mapping).transpose()?;
         let labeler = config.labeler.as_ref().map(labeler).transpose()?;
         Self::with_parts(config, vb, None, mapping, labeler)
@@ -144,7 +153,7 @@ impl Network {
     pub(crate) fn lazy(config: &Config, vb: VarBuilder<'static>) -> crate::Result<Self> {
         config.validate()?;
         let mapping = config.mapping.map(|_| Later::from(vb.pp("noise_encoder")));
-        let labeler = config.labeler.as_ref().map(|_| Later::from(vb.pp("labeler")));
+        let labeler = config.labeler.as_ref().map(|_| Kept::from(vb.pp("labeler")));
         Self::with_parts(config, vb.clone(), Some(vb), mapping, labeler)
     }
 
@@ -153,7 +162,7 @@ impl Network {
         vb: VarBuilder,
         source: Option<VarBuilder<'static>>,
         noise_mapping: Option<Later<NoiseMapping>>,
-        labeler: Option<Later<Labeler>>,
+        labeler: Option<Kept<Labeler>>,
     ) -> crate::Result<Self> {
         let generator = Generator::new(config, vb.clone())?;
         let parts = Parts {
@@ -170,6 +179,7 @@ impl Network {
             generator: Kept { part: Mutex::new(Some(generator)), source },
             decoders: Mutex::default(),
             encoder: OnceCell::new(),
+            fast_labeler: OnceCell::new(),
             tensor_decoders: Mutex::default(),
             tensor_encoders: Mutex::default(),
         };
@@ -471,13 +481,27 @@ impl Network {
     /// Scores of every class at every pixel: pictures `(b, h, w, 3)` in [-1, 1], height and width multiples of
     /// [`LabelerSizes::step`], to `(b, h, w, n)`, logarithms of probabilities up to a constant a pixel. Fails when the
     /// model has no labeler.
-    pub fn label(&self, rgb: &Tensor) -> Result<Tensor> {
-        match (&self.0.labeler, &self.0.config.labeler) {
-            (Some(labeler), Some(sizes)) => {
-                labeler.get(|vb| Labeler::new(&self.0.config, sizes, vb))?.forward(rgb)
+    pub fn label(&self, rgb: &Tensor) -> crate::Result<Tensor> {
+        let (Some(labeler), Some(sizes)) = (&self.0.labeler, &self.0.config.labeler) else {
+            return Err(crate::Error::Model("this model has no labeler".into()));
+        };
+        let get = || labeler.get(|vb| Labeler::new(&self.0.config, sizes, vb));
+        let form = match self.0.fast_labeler.get() {
+            Some(form) if fused::applies(rgb) => form,
+            _ => {
+                let plain = get()?;
+                let weight = &plain.head.weight;
+                let plainly = |t: &Tensor| !fused::applies(t) || t.track_op();
+                if plainly(rgb) || plainly(weight) {
+                    return Ok(plain.forward(rgb)?);
+                }
+                let form = || prepared::Labeler::new(Level::best(), &plain);
+                let form = self.0.fast_labeler.get_or_try_init(form)?;
+                labeler.let_go();
+                form
             }
-            _ => candle_core::bail!("this model has no labeler"),
-        }
+        };
+        form.forward(rgb)
     }
 
     /// How far each class's attention is from its own pixels: binary cross entropy of the head-averaged logits against

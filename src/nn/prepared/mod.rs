@@ -12,11 +12,13 @@
 
 mod arrange;
 mod fold;
+mod labeler;
 mod residual;
 mod style;
 pub(super) mod tensors;
 mod transformer;
 
+pub(super) use labeler::Labeler;
 pub(super) use style::Encoder;
 
 use std::sync::Arc;

@@ -170,8 +170,16 @@ impl Residual {
         let half = progress.part(0.0, 0.4);
         let sums = share_map(side.div_ceil(strip), half, Lines::new, |padded, task| {
             let (first, rows) = (task * strip, strip.min(side - task * strip));
-            let padded =
-                pad(level, &x.data, side, c, first..first + rows, (&scale, &shift), After::Silu, padded);
+            let padded = pad(
+                level,
+                &x.data,
+                (side, side),
+                c,
+                first..first + rows,
+                (&scale, &shift),
+                After::Silu,
+                padded,
+            );
             let pixel = first * up * side * up;
             // SAFETY: each task has rows of its own.
             unsafe {
@@ -200,7 +208,8 @@ impl Residual {
         let strip = strip(side, o);
         let sums = share_map(side.div_ceil(strip), progress, Lines::new, |padded, task| {
             let (first, rows) = (task * strip, strip.min(side - task * strip));
-            let padded = pad(level, h, side, o, first..first + rows, (&scale, &shift), After::Silu, padded);
+            let padded =
+                pad(level, h, (side, side), o, first..first + rows, (&scale, &shift), After::Silu, padded);
             // SAFETY: each task has rows of its own.
             unsafe {
                 for row in first..first + rows {
@@ -236,28 +245,28 @@ fn strip(side: usize, channels: usize) -> usize {
     (75_000 / (side * channels)).clamp(1, side.div_ceil(16).max(4))
 }
 
-/// `rows` of a square picture and one on either side, normed and activated, with a border of zeros.
+/// `rows` of a picture and one on either side, normed and activated, with a border of zeros.
 #[allow(clippy::too_many_arguments)]
 pub(in crate::nn) fn pad<'a>(
     level: Level,
     x: &[f32],
-    side: usize,
+    (height, width): (usize, usize),
     c: usize,
     rows: std::ops::Range<usize>,
     (scale, shift): (&[f32], &[f32]),
     after: After,
     padded: &'a mut Lines,
 ) -> &'a [f32] {
-    let pitch = (side + 2) * c;
+    let pitch = (width + 2) * c;
     let padded = padded.room((rows.len() + 2) * pitch);
     for (i, to) in padded.chunks_exact_mut(pitch).enumerate() {
-        match (rows.start + i).checked_sub(1).filter(|row| *row < side) {
+        match (rows.start + i).checked_sub(1).filter(|row| *row < height) {
             Some(row) => {
                 to[..c].fill(0.0);
                 to[pitch - c..].fill(0.0);
                 rows::affine(
                     level,
-                    &x[row * side * c..][..side * c],
+                    &x[row * width * c..][..width * c],
                     scale,
                     shift,
                     after,

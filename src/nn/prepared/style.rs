@@ -274,7 +274,8 @@ impl Encoder {
         let parts = share_map(side.div_ceil(strip), progress, scratch, |(padded, all), task| {
             let (first, rows) = (task * strip, strip.min(side - task * strip));
             let range = first..first + rows;
-            let padded = pad(self.level, rgb, side, 3, range, (&ones, &zeros), After::Nothing, padded);
+            let padded =
+                pad(self.level, rgb, (side, side), 3, range, (&ones, &zeros), After::Nothing, padded);
             let all = all.room(rows * side * outputs);
             let shared = Shared::new(&mut *all);
             // SAFETY: the buffer is this task's own.
@@ -303,7 +304,8 @@ impl Encoder {
             let Layer { conv, bias, .. } = &level[g];
             let from = 2 * rows.start..2 * rows.end;
             let padded = &mut scratch.padded;
-            let padded = pad(self.level, picture, x.side, x.channels, from, affine, After::Relu, padded);
+            let padded =
+                pad(self.level, picture, (x.side, x.side), x.channels, from, affine, After::Relu, padded);
             let out = Shared::new(out);
             // SAFETY: the strip is this task's own.
             unsafe { conv.strip(padded, rows.len(), side, Start::Bias(bias), &out, 0) };
