@@ -165,7 +165,7 @@ impl<'a> Rows<'a> {
             let depth = depth(level, k);
             if level.tiles() {
                 // Whole tiles are read. Rows an odd number of lines apart do not push each other out of L1.
-                let row = depth / tiles::SIDE | 1;
+                let row = (depth / tiles::SIDE) | 1;
                 let row = row * tiles::SIDE;
                 let buffer = buffer.room(rows.next_multiple_of(tiles::SIDE) * row);
                 tiles::lower(rows, k, self.data, self.row, buffer, row);

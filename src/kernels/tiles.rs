@@ -388,3 +388,37 @@ unsafe fn copy(from: (*const f32, usize), to: (*mut f32, usize), rows: usize, co
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::View;
+    use crate::kernels::matrix::{Panels, Rows, Start, product};
+    use crate::kernels::simd::Level;
+
+    /// Some libraries set a thread's tiles up once and count on them ever after.
+    #[test]
+    fn tiles_are_set_up_behind_a_product_as_they_were_before() {
+        if !available() {
+            eprintln!("no AMX here: nothing to set up");
+            return;
+        }
+        let mut theirs = Configuration([0; 64]);
+        (theirs.0[0], theirs.0[16], theirs.0[48]) = (1, 32, 7);
+        for before in [theirs, Configuration([0; 64])] {
+            let mut behind = Configuration([1; 64]);
+            // SAFETY: there are tiles; 64 bytes each.
+            unsafe { asm!("ldtilecfg [{}]", in(reg) &before, options(nostack, readonly)) };
+            let (a, b, mut out) = ([1.0; 5], [2.0; 15], [0.0; 3]);
+            let panels = Panels::pack(Level::Amx, 5, 3, View::rows(&b, 3));
+            product(1, Rows::new(&a, 5), panels.as_ref(), Start::Zero, &mut out.as_mut_slice().into(), 3);
+            // SAFETY: as above.
+            unsafe {
+                asm!("sttilecfg [{}]", in(reg) &mut behind, options(nostack));
+                asm!("tilerelease", options(nostack));
+            }
+            assert_eq!(out, [10.0; 3]);
+            assert_eq!(behind.0, before.0);
+        }
+    }
+}

@@ -418,7 +418,7 @@ impl Network {
         Err(crate::Error::invalid(what))
     }
 
-    /// As [`prepare`](Self::prepare), with the registers and the precision of `level`; at [`Level::Bf16`] a picture is about as
+    /// As [`prepare`](Self::prepare), with the registers and the precision of `level`; at [`Level::Bf16`] and [`Level::Amx`] a picture is about as
     /// near to the plain network's as bfloat16 is elsewhere (40 dB and more).
     ///
     /// # Errors
