@@ -90,6 +90,7 @@ impl Panels {
         self.n
     }
 
+    #[cfg(target_arch = "x86_64")]
     pub fn level(&self) -> Level {
         self.level
     }
