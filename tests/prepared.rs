@@ -9,7 +9,7 @@ use ca2sis::kernels::simd::Level;
 use ca2sis::nn::golden::{self, Formula};
 use ca2sis::nn::{Config, LabelerSizes, Network, Stage};
 use ca2sis::progress::Progress;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
 
 fn config(classes: usize) -> Config {
@@ -310,6 +310,8 @@ fn labels_are_the_plain_networks_for_pictures_of_any_size_and_aspect() {
             let rgb = Tensor::from_vec(rgb, (batch, height, width, 3), &Device::Cpu).unwrap();
             let (plain, fast) = (trained.label(&rgb).unwrap(), network.label(&rgb).unwrap());
             assert!(plain.track_op() && !fast.track_op());
+            let followed = network.label(Var::from_tensor(&rgb).unwrap().as_tensor()).unwrap();
+            assert!(followed.track_op(), "a picture's gradient is lost");
             // Scores are sums of a few dozen values of about 1, which norms have kept so.
             let error = largest_difference(&fast, &plain);
             assert!(error <= 1e-4, "{height} by {width}, {step}: {error}");

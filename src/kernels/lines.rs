@@ -39,6 +39,18 @@ impl Lines {
     }
 }
 
+/// Runs `work` with a buffer that this thread keeps; one inside the other gets a new one.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn with_kept<R>(work: impl FnOnce(&mut Lines) -> R) -> R {
+    thread_local! {
+        static KEPT: std::cell::Cell<Lines> = const { std::cell::Cell::new(Lines::new()) };
+    }
+    let mut buffer = KEPT.take();
+    let result = work(&mut buffer);
+    KEPT.set(buffer);
+    result
+}
+
 impl Deref for Lines {
     type Target = [f32];
 

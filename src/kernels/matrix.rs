@@ -8,6 +8,8 @@
 use rayon::prelude::*;
 
 #[cfg(target_arch = "x86_64")]
+use super::lines::with_kept;
+#[cfg(target_arch = "x86_64")]
 use super::simd::narrow;
 use super::simd::{Level, Simd, leveled, pair};
 #[cfg(target_arch = "x86_64")]
@@ -233,13 +235,11 @@ pub(crate) fn product(rows: usize, a: Rows, b: PanelsRef, start: Start, out: &mu
     if rows == 0 || b.n == 0 {
         return;
     }
+    #[cfg(target_arch = "x86_64")]
     if b.level.lowers() && !a.lowered {
-        thread_local! {
-            static LOWERED: std::cell::Cell<Lines> = const { std::cell::Cell::new(Lines::new()) };
-        }
-        let mut buffer = LOWERED.take();
-        product(rows, a.lowered(b.level, rows, b.k, &mut buffer), b, start, out, out_row);
-        return LOWERED.set(buffer);
+        return with_kept(|buffer| {
+            product(rows, a.lowered(b.level, rows, b.k, buffer), b, start, out, out_row);
+        });
     }
     let depth = depth(b.level, b.k);
     let run = depth / a.segments.max(1);
@@ -318,7 +318,7 @@ unsafe fn all_panels<S: Simd, const PAIRS: bool>(t: &Task) {
             let highest = if left > S::LANES { S::ROWS } else { (2 * S::ROWS).min(14) };
             let mut row = 0;
             let mut blocks = t.rows.div_ceil(highest);
-            let (all, pace) = (blocks, width / blocks);
+            let (all, pace) = (blocks, width.div_ceil(blocks));
             while row < t.rows {
                 // Blocks of about the same height.
                 let height = (t.rows - row).div_ceil(blocks);

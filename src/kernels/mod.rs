@@ -173,12 +173,11 @@ pub(crate) fn multiply(
     }
 }
 
-/// Multiply-adds times two that `threads` threads do in a second at best, measured: products whose matrices stay in L1.
-pub fn measure_peak(threads: usize) -> f64 {
+/// Multiply-adds times two that `threads` threads do in a second at best, measured: products at `level` whose matrices stay in L1.
+pub fn measure_peak(level: simd::Level, threads: usize) -> f64 {
     use matrix::{Panels, Rows, Start, product};
     use std::time::{Duration, Instant};
-    let (level, k) = (simd::Level::best(), 128);
-    let rows = if level.tiles() { 64 } else { 4 * level.rows() };
+    let (rows, k) = if level.tiles() { (128, 96) } else { (4 * level.rows(), 128) };
     let n = 2 * level.lanes();
     let b = Panels::pack(level, k, n, View::rows(&vec![0.5; k * n], n));
     let a = vec![0.5; rows * k];

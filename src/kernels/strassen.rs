@@ -137,7 +137,7 @@ leveled! {
         for (m, targets) in PRODUCTS.iter().enumerate() {
             let mut row = 0;
             let mut blocks = top.div_ceil(S::ROWS);
-            let (all, pace) = (blocks, width / blocks);
+            let (all, pace) = (blocks, width.div_ceil(blocks));
             while row < top {
                 let height = (top - row).div_ceil(blocks);
                 let from = right.as_ptr().wrapping_add(((m + 1) * width + (all - blocks) * pace) * half);

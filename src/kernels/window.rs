@@ -98,15 +98,11 @@ impl Conv3 {
         let c = self.inputs;
         #[cfg(target_arch = "x86_64")]
         if self.phases[0].level().tiles() {
-            thread_local! {
-                static LOWERED: std::cell::Cell<Lines> = const { std::cell::Cell::new(Lines::new()) };
-            }
-            let mut buffer = LOWERED.take();
-            let more = 16 * self.stride + 1;
-            let (pixels, c) = super::matrix::lowered_pixels(padded, c, more, &mut buffer);
-            // SAFETY: the caller's promise.
-            unsafe { self.windows(pixels, c, true, rows, width, start, out, first) };
-            return LOWERED.set(buffer);
+            return super::lines::with_kept(|buffer| {
+                let (pixels, c) = super::matrix::lowered_pixels(padded, c, 16 * self.stride + 1, buffer);
+                // SAFETY: the caller's promise.
+                unsafe { self.windows(pixels, c, true, rows, width, start, out, first) };
+            });
         }
         // SAFETY: the caller's promise.
         unsafe { self.windows(padded, c, false, rows, width, start, out, first) };

@@ -418,8 +418,8 @@ impl Network {
         Err(crate::Error::invalid(what))
     }
 
-    /// As [`prepare`](Self::prepare), with the registers and the precision of `level`; at [`Level::Bf16`] and [`Level::Amx`] a picture is about as
-    /// near to the plain network's as bfloat16 is elsewhere (40 dB and more).
+    /// As [`prepare`](Self::prepare), with the registers and the precision of `level`; at [`Level::Bf16`] and [`Level::Amx`] a
+    /// picture is about as near to the plain network's as bfloat16 is elsewhere (40 dB and more).
     ///
     /// # Errors
     /// Also when this CPU does not have `level`.
@@ -485,14 +485,12 @@ impl Network {
         let (Some(labeler), Some(sizes)) = (&self.0.labeler, &self.0.config.labeler) else {
             return Err(crate::Error::Model("this model has no labeler".into()));
         };
-        let get = || labeler.get(|vb| Labeler::new(&self.0.config, sizes, vb));
+        let fits = |t: &Tensor| fused::applies(t) && !t.track_op();
         let form = match self.0.fast_labeler.get() {
-            Some(form) if fused::applies(rgb) => form,
+            Some(form) if fits(rgb) => form,
             _ => {
-                let plain = get()?;
-                let weight = &plain.head.weight;
-                let plainly = |t: &Tensor| !fused::applies(t) || t.track_op();
-                if plainly(rgb) || plainly(weight) {
+                let plain = labeler.get(|vb| Labeler::new(&self.0.config, sizes, vb))?;
+                if !fits(rgb) || !fits(&plain.head.weight) {
                     return Ok(plain.forward(rgb)?);
                 }
                 let form = || prepared::Labeler::new(Level::best(), &plain);

@@ -60,7 +60,10 @@ fn kernels(c: &mut Criterion) {
     };
     for (rows, k, n) in [(112, 512, 4096), (112, 176, 4096), (112, 104, 1024)] {
         let (operations, sizes) = (2 * rows * k * n, format!("{rows}x{k}x{n}"));
-        run(&format!("product {sizes}"), operations, Box::new(bench::product(level, rows, k, n)));
+        for &level in [level].iter().chain(Level::rounding()) {
+            let product = Box::new(bench::product(level, rows, k, n));
+            run(&format!("product {sizes}, {level:?}"), operations, product);
+        }
         run(&format!("product by halves {sizes}"), operations, Box::new(bench::halved(level, rows, k, n)));
     }
     for doubled in [false, true] {

@@ -308,7 +308,7 @@ fn measure(path: Option<&Path>, level: Level, runs: usize) -> Result<(serde_json
     let peak_rss_mb = peak_rss_mb();
 
     let threads = kernels::threads();
-    let peak = kernels::measure_peak(threads) * 1e-9;
+    let peak = kernels::measure_peak(level, threads) * 1e-9;
     let encode_gflops = network.encode_flops()? * 1e-6 / encode_ms;
     let decode_flops: f64 = timings[0].iter().map(|t| t.flops).sum();
     let stages: Vec<(String, f64, f64)> = (0..timings[0].len())
