@@ -11,6 +11,7 @@ pub mod conv;
 pub mod linear;
 mod lines;
 pub(crate) mod matrix;
+pub(crate) mod moments;
 pub mod norm;
 pub(crate) mod pixels;
 pub mod pointwise;

@@ -39,11 +39,34 @@ const BLOCK: usize = 2048;
 super::vectorised! {
     /// Per channel, adds the values and their squares.
     pub(crate) fn channel_sums(x: &[f32], sums: &mut [f64], squares: &mut [f64]) {
-        for pixel in x.chunks_exact(sums.len()) {
-            for ((s, q), v) in sums.iter_mut().zip(squares.iter_mut()).zip(pixel) {
-                let v = f64::from(*v);
-                *s += v;
-                *q += v * v;
+        // Sums that stay in registers: of so many channels at a time, or of several pixels' few channels side by side.
+        const LANES: usize = 16;
+        let c = sums.len();
+        let beside = c < LANES && LANES.is_multiple_of(c) && x.len().is_multiple_of(LANES);
+        let pixel = if beside { LANES } else { c };
+        let whole = pixel / LANES * LANES;
+        for first in (0..whole).step_by(LANES) {
+            let (mut s, mut q) = ([0.0f64; LANES], [0.0f64; LANES]);
+            for pixel in x.chunks_exact(pixel) {
+                let pixel = &pixel[first..first + LANES];
+                for i in 0..LANES {
+                    let v = f64::from(pixel[i]);
+                    s[i] += v;
+                    q[i] += v * v;
+                }
+            }
+            for i in 0..LANES {
+                sums[(first + i) % c] += s[i];
+                squares[(first + i) % c] += q[i];
+            }
+        }
+        if whole < pixel {
+            for pixel in x.chunks_exact(c) {
+                for i in whole..c {
+                    let v = f64::from(pixel[i]);
+                    sums[i] += v;
+                    squares[i] += v * v;
+                }
             }
         }
     }

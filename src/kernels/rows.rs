@@ -353,6 +353,21 @@ pub(crate) enum After {
     Silu,
 }
 
+/// The activation of a register.
+#[inline(always)]
+unsafe fn activate<S: Simd>(v: S::V, after: After) -> S::V {
+    unsafe {
+        match after {
+            After::Nothing => v,
+            After::Relu => S::max(S::splat(0.0), v),
+            After::Silu => {
+                let e = exp2::<S>(S::mul(v, S::splat(-std::f32::consts::LOG2_E)));
+                S::div(v, S::add(S::splat(1.0), e))
+            }
+        }
+    }
+}
+
 leveled! {
     /// `y = x scale + shift`, a channel at a time over whole pixels, then the activation.
     pub(crate) fn affine<S>(x: &[f32], scale: &[f32], shift: &[f32], after: After, y: &mut [f32]) {
@@ -374,17 +389,49 @@ leveled! {
                 registers!(S, c, |i, lanes| {
                     let v = load::<S>(x.as_ptr().add(i), lanes);
                     let (scale, shift) = (load::<S>(scale.as_ptr().add(i), lanes), load::<S>(shift.as_ptr().add(i), lanes));
-                    let v = S::fma(v, scale, shift);
-                    let v = match after {
-                        After::Nothing => v,
-                        After::Relu => S::max(S::splat(0.0), v),
-                        After::Silu => {
-                            let e = exp2::<S>(S::mul(v, S::splat(-std::f32::consts::LOG2_E)));
-                            S::div(v, S::add(S::splat(1.0), e))
-                        }
-                    };
+                    let v = activate::<S>(S::fma(v, scale, shift), after);
                     store::<S>(y.as_mut_ptr().add(i), lanes, v);
                 });
+            }
+        }
+    }
+}
+
+leveled! {
+    /// As [`affine`], into pixels that have `pixel` elements in all, these the first.
+    pub(crate) fn affine_into<S>(x: &[f32], scale: &[f32], shift: &[f32], after: After, y: &mut [f32], pixel: usize) {
+        let (c, count) = (scale.len(), x.len() / scale.len());
+        let reached = count.checked_sub(1).map_or(0, |last| last * pixel + c);
+        assert!(shift.len() == c && x.len().is_multiple_of(c) && c <= pixel && reached <= y.len(), "affine");
+        // SAFETY: `registers` stays within the channels of a pixel, and the last pixel ends within `y`.
+        unsafe {
+            registers!(S, c, |i, lanes| {
+                let (scale, shift) = (load::<S>(scale.as_ptr().add(i), lanes), load::<S>(shift.as_ptr().add(i), lanes));
+                for p in 0..count {
+                    let v = load::<S>(x.as_ptr().add(p * c + i), lanes);
+                    let v = activate::<S>(S::fma(v, scale, shift), after);
+                    store::<S>(y.as_mut_ptr().add(p * pixel + i), lanes, v);
+                }
+            });
+        }
+    }
+}
+
+leveled! {
+    /// Deals the pixels of a row out to `parts` rows, `c` channels to each, with the activation: part k's begin at `k part`.
+    pub(crate) fn deal<S>(x: &[f32], parts: usize, c: usize, after: After, y: &mut [f32], part: usize) {
+        let count = x.len() / (parts * c);
+        assert!(x.len() == count * parts * c && count * c <= part && part * (parts - 1) + count * c <= y.len(), "deal");
+        for p in 0..count {
+            for k in 0..parts {
+                // SAFETY: within `x`, and in `y` within the part, by the assertion.
+                unsafe {
+                    let (from, to) = (x.as_ptr().add((p * parts + k) * c), y.as_mut_ptr().add(k * part + p * c));
+                    registers!(S, c, |i, lanes| {
+                        let v = activate::<S>(load::<S>(from.add(i), lanes), after);
+                        store::<S>(to.add(i), lanes, v);
+                    });
+                }
             }
         }
     }

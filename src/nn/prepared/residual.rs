@@ -27,10 +27,8 @@ impl Sums {
         Self { sums, squares }
     }
 
-    /// Of `count` channels from `first` on.
-    pub fn part(&self, first: usize, count: usize) -> Self {
-        let part = |v: &[f64]| v[first..first + count].to_vec();
-        Self { sums: part(&self.sums), squares: part(&self.squares) }
+    pub fn new((sums, squares): (Vec<f64>, Vec<f64>)) -> Self {
+        Self { sums, squares }
     }
 
     pub fn total(parts: Vec<Self>) -> Self {

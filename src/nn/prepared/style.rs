@@ -1,12 +1,14 @@
 //! The style encoder as the CPU runs it: level by level, a class and a strip of rows to a task. A level leaves its
-//! convolutions' results as they are; who reads them applies norm and ReLU and joins on the way. Classes that the labels lack
-//! get the code of an empty region, and what only they would have needed is left out: the others' codes are the same bits.
+//! convolutions' results as they are; who reads them applies norm and ReLU and joins on the way. The first level, the largest
+//! map of all, never exists: its norm is known beforehand ([`Moments`]) and folded into its convolution, which is taken a few
+//! rows at a time where the next one reads them. Classes that the labels lack get the code of an empty region, and what only they would have needed is left out: the others' codes are the same bits.
 
 use candle_core::Tensor;
 
 use super::fold::values;
 use super::residual::{Norm, Sums, pad};
 use crate::kernels::matrix::Start;
+use crate::kernels::moments::Moments;
 use crate::kernels::rows::{self, After};
 use crate::kernels::simd::Level;
 use crate::kernels::window::{BilinearConv3, Conv3, Spread, Strip};
@@ -33,8 +35,8 @@ pub(in crate::nn) struct Encoder {
     level: Level,
     classes: usize,
     style_dim: usize,
-    /// Of all classes at once.
-    first: Conv3,
+    /// Of all classes at once, `(n c, 3, 3, 3)`.
+    first: Vec<f32>,
     first_bias: Vec<f32>,
     first_norms: Vec<Norm>,
     /// By level, then class.
@@ -44,8 +46,8 @@ pub(in crate::nn) struct Encoder {
 
 /// What of the encoder some labels need.
 struct Needs {
-    /// By scale, then class: whether the labels have the class at that size.
-    present: Vec<Vec<bool>>,
+    /// By scale, then class: the pixels that the labels have it at, at that size, and its shares of them.
+    places: Vec<Vec<Vec<(u32, f32)>>>,
     /// By level, then class: whether anything that is present is computed from it.
     downs: Vec<Vec<bool>>,
     ups: Vec<Vec<bool>>,
@@ -55,8 +57,14 @@ struct Needs {
 #[derive(Default)]
 struct Scratch {
     padded: Lines,
-    normed: Lines,
     spread: Spread,
+}
+
+/// The first convolution with the norm behind it, of the classes that are needed.
+struct Entry {
+    classes: Vec<usize>,
+    conv: Conv3,
+    bias: Vec<f32>,
 }
 
 /// Convolution results of every class, `(n, side, side, c)`, and scale and shift of the norm behind them; nothing for a
@@ -114,13 +122,12 @@ impl Encoder {
             Ok((0..n).map(head).collect())
         };
         let first = &encoder.first;
-        let (outputs, inputs, _, _) = first.conv.weight.dims4()?;
         let norm = Norm::new(&first.norm)?;
         Ok(Self {
             level,
             classes: n,
             style_dim: config.style_dim,
-            first: Conv3::new(level, &values(&first.conv.weight)?, inputs, outputs, 1, false),
+            first: values(&first.conv.weight)?,
             first_bias: values(&first.conv.bias)?,
             first_norms: (0..n).map(|g| norm.group(g)).collect(),
             downs: encoder.downs.iter().map(down).collect::<Result<_>>()?,
@@ -130,7 +137,7 @@ impl Encoder {
 
     /// Multiply-adds times two of one picture of `side` pixels with all classes.
     pub fn flops(&self, side: usize) -> f64 {
-        let mut total = (self.first.flops() * side * side) as f64;
+        let mut total = (2 * self.first.len() * side * side) as f64;
         let mut side = side;
         for level in &self.downs {
             total += level.iter().map(|l| l.conv.flops() * side * side).sum::<usize>() as f64;
@@ -177,11 +184,12 @@ impl Encoder {
         let needs = self.needs(masks, side);
         let row = self.ups.len() * s;
         let mut codes = vec![0.0; n * row];
-        let mut maps = vec![self.enter(rgb, side, &needs.downs[0], part(0))?];
-        for (i, level) in self.downs.iter().enumerate() {
-            let next = self.down(level, &needs.downs[i], &maps[i], part(i + 1))?;
-            if i == 0 {
-                maps[0].data = Vec::new(); // the picture's own level is no skip
+        let entry = self.entry(rgb, side, &needs.downs[0], part(0))?;
+        let mut maps = vec![self.enter(&entry, rgb, side, part(1))?];
+        for (i, level) in self.downs.iter().enumerate().skip(1) {
+            let next = self.down(level, &needs.downs[i], &maps[i - 1], part(i + 1))?;
+            if i == 1 && self.ups.len() < self.downs.len() {
+                maps[0].data = Vec::new(); // no skip
             }
             maps.push(next);
         }
@@ -195,9 +203,9 @@ impl Encoder {
                 Progress::NONE,
                 || (),
                 |(), g| {
-                    let mean = match needs.present[j][g] {
-                        true => pool(&next, g, masks, side, n),
-                        false => vec![0.0; next.channels],
+                    let mean = match &needs.places[j][g][..] {
+                        [] => vec![0.0; next.channels],
+                        places => pool(&next, g, places),
                     };
                     let mut code = heads[g].weight.apply(&mean);
                     for (c, b) in code.iter_mut().zip(&heads[g].bias) {
@@ -217,21 +225,24 @@ impl Encoder {
     /// What labels `(full, full, n)` need, from the last scale back to the picture.
     fn needs(&self, labels: &[f32], full: usize) -> Needs {
         let (n, scales) = (self.classes, self.ups.len());
-        let present = |j: usize| {
+        let places = |j: usize| {
             let side = (full >> self.downs.len()) << (j + 1);
-            let mut present = vec![false; n];
+            let mut places = vec![Vec::new(); n];
             for y in 0..side {
                 let row = &labels[y * full / side * full * n..][..full * n];
                 for x in 0..side {
-                    for (p, share) in present.iter_mut().zip(&row[x * full / side * n..][..n]) {
-                        *p |= *share != 0.0;
+                    for (places, share) in places.iter_mut().zip(&row[x * full / side * n..][..n]) {
+                        if *share != 0.0 {
+                            places.push(((y * side + x) as u32, *share));
+                        }
                     }
                 }
             }
-            present
+            places
         };
-        let present: Vec<_> = (0..scales).map(present).collect();
-        let mut ups = present.clone();
+        let places: Vec<_> = (0..scales).map(places).collect();
+        let here = |places: &Vec<Vec<_>>| places.iter().map(|p| !p.is_empty()).collect();
+        let mut ups: Vec<Vec<bool>> = places.iter().map(here).collect();
         let mut downs = vec![vec![false; n]; self.downs.len()];
         for j in (0..scales).rev() {
             for g in (0..n).filter(|g| ups[j][*g]).collect::<Vec<_>>() {
@@ -253,7 +264,7 @@ impl Encoder {
                 *b |= needed;
             }
         }
-        Needs { present, downs, ups }
+        Needs { places, downs, ups }
     }
 
     /// Rows of a strip of `c` channels a pixel: about 300 KB, and the fewer the fewer classes there are to share out.
@@ -262,38 +273,88 @@ impl Encoder {
         (75_000 / (side * c)).clamp(1, most)
     }
 
-    /// The first convolution, of all classes at once.
-    fn enter(&self, rgb: &[f32], side: usize, needed: &[bool], progress: Progress) -> Result<Maps> {
-        let (n, outputs) = (self.classes, self.first.outputs());
-        let c = outputs / n;
-        let mut data = vec![0.0; side * side * outputs];
-        let out = Shared::new(&mut data);
-        let strip = (75_000 / (side * outputs)).clamp(1, 8);
-        let (ones, zeros) = (vec![1.0; 3], vec![0.0; 3]);
-        let scratch = || (Lines::new(), Lines::new());
-        let parts = share_map(side.div_ceil(strip), progress, scratch, |(padded, all), task| {
+    /// The first convolution with its norm, which depends on the picture.
+    fn entry(&self, rgb: &[f32], side: usize, needed: &[bool], progress: Progress) -> Result<Entry> {
+        let strip = (75_000 / (3 * side)).clamp(1, 8);
+        let parts = share_map(side.div_ceil(strip), progress, Lines::new, |padded, task| {
             let (first, rows) = (task * strip, strip.min(side - task * strip));
-            let range = first..first + rows;
-            let padded =
-                pad(self.level, rgb, (side, side), 3, range, (&ones, &zeros), After::Nothing, padded);
-            let all = all.room(rows * side * outputs);
-            let shared = Shared::new(&mut *all);
-            // SAFETY: the buffer is this task's own.
-            unsafe { self.first.strip(padded, rows, side, Start::Bias(&self.first_bias), &shared, 0) };
-            for g in (0..n).filter(|g| needed[*g]) {
-                // SAFETY: each task has rows of its own in every class's map.
-                let mut out = unsafe { out.from((g * side + first) * side * c) };
-                let out = out.slice(0, rows * side * c);
-                for (to, from) in out.chunks_exact_mut(c).zip(all.chunks_exact(outputs)) {
-                    to.copy_from_slice(&from[g * c..][..c]);
+            // Behind the strip's rows two more.
+            let padded = bordered(self.level, rgb, side, first + 1..first + rows + 1, padded);
+            Moments::of(padded, side, first == 0, first + rows == side)
+        })?;
+        let moments = Moments::total(parts);
+        let c = self.first_bias.len() / self.classes;
+        let classes: Vec<usize> = (0..self.classes).filter(|g| needed[*g]).collect();
+        let (mut weight, mut bias) = (Vec::new(), Vec::new());
+        for &g in &classes {
+            let (w, b) = (&self.first[g * c * 27..][..c * 27], &self.first_bias[g * c..][..c]);
+            let sums = Sums::new(moments.convolved(w, b, side * side));
+            let (scale, shift) = self.first_norms[g].affine(&sums, side * side);
+            for (o, w) in w.chunks_exact(27).enumerate() {
+                weight.extend(w.iter().map(|w| w * scale[o]));
+                bias.push(b[o] * scale[o] + shift[o]);
+            }
+        }
+        let conv = Conv3::new(self.level, &weight, 3, bias.len(), 1, false);
+        Ok(Entry { classes, conv, bias })
+    }
+
+    /// The first two convolutions, a strip of rows of all classes to a task.
+    fn enter(&self, entry: &Entry, rgb: &[f32], full: usize, progress: Progress) -> Result<Maps> {
+        let level = &self.downs[0];
+        let (side, o) = (full / 2, level[0].conv.outputs());
+        let mut data = vec![0.0; self.classes * side * side * o];
+        let mut affine = vec![Default::default(); self.classes];
+        if entry.classes.is_empty() {
+            return Ok(Maps { side, channels: o, data, affine });
+        }
+        let (outputs, classes) = (entry.bias.len(), entry.classes.len());
+        let c = outputs / classes;
+        let pitch = (full + 2) * c;
+        let out = Shared::new(&mut data);
+        let strip = (75_000 / (full * outputs)).clamp(2, 8);
+        let scratch = || (Lines::new(), Lines::new(), Lines::new());
+        let parts = share_map(side.div_ceil(strip), progress, scratch, |(padded, row, dealt), task| {
+            let (first, rows) = (task * strip, strip.min(side - task * strip));
+            // Of the picture's rows, from the one above the first window's middle on.
+            let (above, high) = (usize::from(first == 0), 2 * rows + 1);
+            let (from, count) = (2 * first + above - 1, high - above);
+            let padded = bordered(self.level, rgb, full, from..from + count, padded);
+            let row = row.room(full * outputs);
+            let part = high * pitch;
+            let dealt = dealt.room(classes * part);
+            for dealt in dealt.chunks_exact_mut(part) {
+                dealt[..above * pitch].fill(0.0);
+                for row in dealt[above * pitch..].chunks_exact_mut(pitch) {
+                    row[..c].fill(0.0);
+                    row[pitch - c..].fill(0.0);
                 }
             }
-            Sums::of(all, outputs)
+            for i in 0..count {
+                let padded = &padded[i * 3 * (full + 2)..][..3 * 3 * (full + 2)];
+                let shared = Shared::new(&mut *row);
+                // SAFETY: the buffer is this task's own.
+                unsafe { entry.conv.strip(padded, 1, full, Start::Bias(&entry.bias), &shared, 0) };
+                let to = &mut dealt[(above + i) * pitch + c..];
+                rows::deal(self.level, row, classes, c, After::Relu, to, part);
+            }
+            let finish = |(dealt, g): (&[f32], &usize)| {
+                let Layer { conv, bias, .. } = &level[*g];
+                let pixel = (g * side + first) * side;
+                // SAFETY: each task has rows of its own in every class's map.
+                unsafe {
+                    conv.strip(dealt, rows, side, Start::Bias(bias), &out, pixel);
+                    Sums::of(out.from(pixel * o).slice(0, rows * side * o), o)
+                }
+            };
+            dealt.chunks_exact(part).zip(&entry.classes).map(finish).collect::<Vec<_>>()
         })?;
-        let sums = Sums::total(parts);
-        let affine = |(g, norm): (usize, &Norm)| norm.affine(&sums.part(g * c, c), side * side);
-        let affine = self.first_norms.iter().enumerate().map(affine).collect();
-        Ok(Maps { side, channels: c, data, affine })
+        let mut parts: Vec<_> = parts.into_iter().map(Vec::into_iter).collect();
+        for &g in &entry.classes {
+            let sums = parts.iter_mut().map(|p| p.next().expect("one of every class")).collect();
+            affine[g] = level[g].norm.affine(&Sums::total(sums), side * side);
+        }
+        Ok(Maps { side, channels: o, data, affine })
     }
 
     fn down(&self, level: &[Layer<Conv3>], needed: &[bool], x: &Maps, progress: Progress) -> Result<Maps> {
@@ -327,16 +388,13 @@ impl Encoder {
         self.level(level, needed, (low, side, o), strip, progress, |scratch, g, rows, out| {
             let (pitch, row) = ((low + 2) * joined, low * c);
             let padded = scratch.padded.room((rows.len() + 2) * pitch);
-            let normed = scratch.normed.room(row);
             for (i, to) in padded.chunks_exact_mut(pitch).enumerate() {
                 let y = (rows.start + i).saturating_sub(1).min(low - 1);
                 for (k, source) in (0..sources.len()).map(|k| (k, g * sources.len() + k)) {
                     let (picture, (scale, shift)) =
                         sources[source / self.classes].class(source % self.classes);
-                    rows::affine(self.level, &picture[y * row..][..row], scale, shift, After::Relu, normed);
-                    for (to, from) in to[joined..].chunks_exact_mut(joined).zip(normed.chunks_exact(c)) {
-                        to[k * c..][..c].copy_from_slice(from);
-                    }
+                    let (from, to) = (&picture[y * row..][..row], &mut to[joined + k * c..]);
+                    rows::affine_into(self.level, from, scale, shift, After::Relu, to, joined);
                 }
                 // The border continues the picture.
                 to.copy_within(joined..2 * joined, 0);
@@ -382,24 +440,28 @@ impl Encoder {
     }
 }
 
-/// Mean of one class's features, normed, under its own labels `(full, full, n)`; zero where it has none.
-fn pool(maps: &Maps, g: usize, labels: &[f32], full: usize, n: usize) -> Vec<f32> {
-    let (side, c) = (maps.side, maps.channels);
+/// `rows` of a picture of three channels and one on either side, with a border of zeros.
+fn bordered<'a>(
+    level: Level,
+    rgb: &[f32],
+    side: usize,
+    rows: std::ops::Range<usize>,
+    padded: &'a mut Lines,
+) -> &'a [f32] {
+    pad(level, rgb, (side, side), 3, rows, (&[1.0; 3], &[0.0; 3]), After::Nothing, padded)
+}
+
+/// Mean of one class's features, normed, at its places.
+fn pool(maps: &Maps, g: usize, places: &[(u32, f32)]) -> Vec<f32> {
+    let c = maps.channels;
     let (picture, (scale, shift)) = maps.class(g);
     let (mut sums, mut area) = (vec![0.0f64; c], 0.0f64);
-    for y in 0..side {
-        let labels = &labels[y * full / side * full * n..];
-        for x in 0..side {
-            let share = labels[x * full / side * n + g];
-            if share == 0.0 {
-                continue;
-            }
-            area += f64::from(share);
-            let pixel = &picture[(y * side + x) * c..][..c];
-            for (i, sum) in sums.iter_mut().enumerate() {
-                let v = pixel[i] * scale[i] + shift[i];
-                *sum += f64::from(share * if v < 0.0 { 0.0 } else { v });
-            }
+    for (place, share) in places {
+        area += f64::from(*share);
+        let pixel = &picture[*place as usize * c..][..c];
+        for (i, sum) in sums.iter_mut().enumerate() {
+            let v = pixel[i] * scale[i] + shift[i];
+            *sum += f64::from(share * if v < 0.0 { 0.0 } else { v });
         }
     }
     sums.into_iter().map(|s| (s / (area + 1e-5)) as f32).collect()
