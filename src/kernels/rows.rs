@@ -422,16 +422,29 @@ leveled! {
     pub(crate) fn deal<S>(x: &[f32], parts: usize, c: usize, after: After, y: &mut [f32], part: usize) {
         let count = x.len() / (parts * c);
         assert!(x.len() == count * parts * c && count * c <= part && part * (parts - 1) + count * c <= y.len(), "deal");
-        for p in 0..count {
-            for k in 0..parts {
-                // SAFETY: within `x`, and in `y` within the part, by the assertion.
-                unsafe {
-                    let (from, to) = (x.as_ptr().add((p * parts + k) * c), y.as_mut_ptr().add(k * part + p * c));
-                    registers!(S, c, |i, lanes| {
-                        let v = activate::<S>(load::<S>(from.add(i), lanes), after);
-                        store::<S>(to.add(i), lanes, v);
-                    });
-                }
+        // SAFETY: within `x`, and in `y` within the part, by the assertion.
+        unsafe {
+            match c {
+                // A register of four is stored faster than the same part of a wider one.
+                4 => deal_pixels::<simd::Portable>(x, parts, c, after, y, part),
+                _ => deal_pixels::<S>(x, parts, c, after, y, part),
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`deal`] asserts.
+#[inline(always)]
+unsafe fn deal_pixels<S: Simd>(x: &[f32], parts: usize, c: usize, after: After, y: &mut [f32], part: usize) {
+    for (p, pixel) in x.chunks_exact(parts * c).enumerate() {
+        for (k, from) in pixel.chunks_exact(c).enumerate() {
+            unsafe {
+                let to = y.as_mut_ptr().add(k * part + p * c);
+                registers!(S, c, |i, lanes| {
+                    let v = activate::<S>(load::<S>(from.as_ptr().add(i), lanes), after);
+                    store::<S>(to.add(i), lanes, v);
+                });
             }
         }
     }

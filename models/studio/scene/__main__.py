@@ -3,6 +3,7 @@
 from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 
+from .classes import CLASSES
 from .render import run
 
 
@@ -55,6 +56,15 @@ def count(text):
     return int(text)
 
 
+def classes(text):
+    """Classes' indices from their names, such as "cloth,plant"."""
+    names = [name for name, _ in CLASSES]
+    try:
+        return [names.index(name) for name in text.split(",")]
+    except ValueError:
+        raise ArgumentTypeError(f"'{text}' is no list of {', '.join(names)}") from None
+
+
 def main():
     """Reads the arguments and renders."""
     parser = ArgumentParser(
@@ -87,9 +97,16 @@ def main():
         metavar="K/N",
         help="every N-th layout from the K-th: for N processes",
     )
+    parser.add_argument(
+        "--having",
+        default=(),
+        type=classes,
+        metavar="CLASSES",
+        help="only layouts that show one of these, such as cloth,plant",
+    )
     parser.add_argument("--until", default="", metavar="HH:MM", help="UTC; begin no layout after it")
     a = parser.parse_args()
-    run(a.layouts, *a.looks, a.size, a.spp, a.out, a.threads, a.stride, a.until)
+    run(a.layouts, *a.looks, a.size, a.spp, a.out, a.threads, a.stride, a.until, a.having)
 
 
 if __name__ == "__main__":

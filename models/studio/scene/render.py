@@ -158,12 +158,13 @@ def looks_of(layout, layouts, looks, others):
     return [layout] + [layouts[(at + step) % count] for step in steps]
 
 
-def run(layouts, looks, others, size, samples, out, threads=1, part=(0, 1), until=""):
+def run(layouts, looks, others, size, samples, out, threads=1, part=(0, 1), until="", having=()):
     """Renders layouts (seeds) in looks (seeds, or None for its own and `others` more) into the folder `out`.
 
     Writes images/LAYOUT_LOOK.png, labels/LAYOUT_LOOK.png, classes.json and meta.csv. Pictures that are there
     already are left as they are, so a stopped run goes on where it was. `part` (k, n) takes every n-th layout
-    from the k-th; no layout is begun after the UTC time `until` (HH:MM).
+    from the k-th; no layout is begun after the UTC time `until` (HH:MM). Where `having` names classes, layouts
+    that show none of them are left out.
     """
     width, height = size
     images, label_maps = out / "images", out / "labels"
@@ -186,7 +187,10 @@ def run(layouts, looks, others, size, samples, out, threads=1, part=(0, 1), unti
                 break
             layout = renderer.lay_out(seed)
             labels = renderer.labels()
-            present = " ".join(str(c) for c in np.unique(labels))
+            present = np.unique(labels)
+            if having and not np.isin(having, present).any():
+                continue
+            present = " ".join(map(str, present))
             for look_seed, name in names.items():
                 began = time.time()
                 look = Look(look_seed, print_size)
