@@ -53,7 +53,20 @@ impl Panels {
                 let columns = columns.filter_map(|j| source(p * width + j).map(|column| (j, column)));
                 return tiles::pack(k, lanes, b, columns, panel);
             }
-            for j in 0..lanes.min(n - p * width) {
+            let count = lanes.min(n - p * width);
+            let first = source(p * width);
+            if level != Level::Bf16
+                && b.column == 1
+                && let Some(first) = first
+                && (0..count).all(|j| source(p * width + j) == Some(first + j))
+            {
+                // A row of the matrix lies in one piece, its columns may be pages apart.
+                for (i, to) in panel.chunks_exact_mut(lanes).enumerate() {
+                    to[..count].copy_from_slice(&b.data[i * b.row + first..][..count]);
+                }
+                return;
+            }
+            for j in 0..count {
                 let Some(column) = source(p * width + j) else { continue };
                 let from = &b.data[column * b.column..];
                 if level == Level::Bf16 {

@@ -145,6 +145,16 @@ pub(crate) trait Simd {
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
     /// `v 2^n` for a whole number `n` in [-126, 127].
     unsafe fn scale(v: Self::V, n: Self::V) -> Self::V;
+    /// The whole number below each `x` in [-126, 127], as [`scale`](Self::scale) takes it, and what `x` is above it, 0 to 1.
+    #[inline(always)]
+    unsafe fn whole(x: Self::V) -> (Self::V, Self::V) {
+        unsafe {
+            // Adding and taking away 1.5 * 2^23 rounds to the nearest whole number.
+            let magic = Self::splat(12_582_912.0);
+            let n = Self::sub(Self::add(Self::sub(x, Self::splat(0.5)), magic), magic);
+            (n, Self::sub(x, n))
+        }
+    }
     /// The first `n` lanes, `other` in the rest.
     #[inline(always)]
     unsafe fn keep(v: Self::V, n: usize, other: f32) -> Self::V {
@@ -237,6 +247,11 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn scale(v: Self::V, n: Self::V) -> Self::V {
         unsafe { _mm512_scalef_ps(v, n) }
+    }
+    #[inline(always)]
+    unsafe fn whole(x: Self::V) -> (Self::V, Self::V) {
+        // `scalef` takes the whole number below by itself; 1 is rounding down.
+        unsafe { (x, _mm512_reduce_ps::<1>(x)) }
     }
     #[inline(always)]
     unsafe fn keep(v: Self::V, n: usize, other: f32) -> Self::V {
