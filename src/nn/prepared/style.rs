@@ -1,7 +1,8 @@
 //! The style encoder as the CPU runs it: level by level, a class and a strip of rows to a task. A level leaves its
 //! convolutions' results as they are; who reads them applies norm and ReLU and joins on the way. The first level, the largest
 //! map of all, never exists: its norm is known beforehand ([`Moments`]) and folded into its convolution, which is taken a few
-//! rows at a time where the next one reads them. Classes that the labels lack get the code of an empty region, and what only they would have needed is left out: the others' codes are the same bits.
+//! rows at a time where the next one reads them. Classes that the labels lack get the code of an empty region, and what only
+//! they would have needed is left out: the others' codes are the same bits.
 
 use candle_core::Tensor;
 
