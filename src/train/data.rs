@@ -43,6 +43,10 @@ pub struct Variation {
     /// class's colour is the style's to say, at the price of knowing that leaves tend to be green.
     #[serde(default)]
     pub channel_shuffle: f64,
+    /// Share of samples whose channels are each bent by a power, the same way in style and target: looks that nobody has drawn;
+    /// 0 to 1.
+    #[serde(default)]
+    pub tone_curves: f64,
 }
 
 /// One training batch. Pictures are `(b, side, side, 3)` in [-1, 1], labels one-hot `(b, side, side, n)`.
@@ -325,14 +329,15 @@ impl Dataset {
         let tasks = if paired { &self.pairs } else { &self.own };
         let task = tasks[rng.random_range(0..tasks.len())];
         let target = Window::random(rng);
-        let style = Window::random(rng);
+        // Mirrored as the target is: from which side the light comes is part of a look.
+        let style = Window { flip: target.flip, ..Window::random(rng) };
         // A style must not say where things are: it is often taken from elsewhere than the target.
         let apart = rng.random_bool(0.5);
         Plan {
             task,
             style: if paired || apart { style } else { target },
             target,
-            colour: Colour::random(rng, variation.channel_shuffle),
+            colour: Colour::random(rng, variation),
         }
     }
 
@@ -543,32 +548,42 @@ fn nearest(labels: &[u8], source: usize, window: &Window, side: usize) -> Vec<u8
         .collect()
 }
 
-/// A gentle change of contrast, brightness and white balance, perhaps after the channels have traded places; the same on
-/// style and target.
+/// A gentle change of contrast, brightness and white balance, perhaps after the channels have traded places or been bent; the
+/// same on style and target.
 #[derive(Clone, Copy, Debug)]
 struct Colour {
     /// Which channel each is taken from.
     order: [usize; 3],
+    /// The power of each.
+    gamma: [f32; 3],
     gain: [f32; 3],
     offset: f32,
 }
 
 impl Colour {
-    fn random(rng: &mut ChaCha8Rng, shuffle: f64) -> Self {
+    fn random(rng: &mut ChaCha8Rng, variation: &Variation) -> Self {
         let mut order = [0, 1, 2];
-        if rng.random_bool(shuffle) {
+        if rng.random_bool(variation.channel_shuffle) {
             order.shuffle(rng);
+        }
+        let mut gamma = [1.0; 3];
+        if rng.random_bool(variation.tone_curves) {
+            let exposure = rng.random_range(-0.7..0.7);
+            gamma = gamma.map(|_| f32::exp2(exposure + rng.random_range(-0.4..0.4)));
         }
         let contrast = rng.random_range(0.9..1.1);
         let gain = [0; 3].map(|_| contrast * rng.random_range(0.94..1.06));
-        Self { order, gain, offset: rng.random_range(-0.05..0.05) }
+        Self { order, gamma, gain, offset: rng.random_range(-0.05..0.05) }
     }
 
     /// From [0, 1] to the network's [-1, 1].
     fn apply(&self, rgb: &mut [f32]) {
         for pixel in rgb.chunks_exact_mut(3) {
             let from = self.order.map(|channel| pixel[channel]);
-            for ((v, from), gain) in pixel.iter_mut().zip(from).zip(self.gain) {
+            for (((v, mut from), gamma), gain) in pixel.iter_mut().zip(from).zip(self.gamma).zip(self.gain) {
+                if gamma != 1.0 {
+                    from = from.max(0.0).powf(gamma);
+                }
                 *v = ((from - 0.5) * gain + 0.5 + self.offset).clamp(0.0, 1.0) * 2.0 - 1.0;
             }
         }
@@ -683,21 +698,44 @@ mod tests {
         assert!(same.iter().zip(&ramp).all(|(a, b)| (a - b).abs() < 1e-4));
     }
 
-    const VARIATION: Variation = Variation { pair_share: 0.5, channel_shuffle: 0.5 };
+    const VARIATION: Variation = Variation { pair_share: 0.5, channel_shuffle: 0.5, tone_curves: 0.5 };
+
+    const PLAIN: Variation = Variation { pair_share: 0.0, channel_shuffle: 0.0, tone_curves: 0.0 };
 
     #[test]
     fn shuffled_channels_are_the_same_channels() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let mut orders = BTreeSet::new();
         for _ in 0..100 {
-            let colour = Colour { gain: [1.0; 3], offset: 0.0, ..Colour::random(&mut rng, 1.0) };
+            let shuffled = Variation { channel_shuffle: 1.0, ..PLAIN };
+            let colour = Colour { gain: [1.0; 3], offset: 0.0, ..Colour::random(&mut rng, &shuffled) };
             let mut rgb = [0.0, 0.25, 1.0];
             colour.apply(&mut rgb);
             orders.insert(rgb.map(|v| (v * 4.0) as i32));
         }
         assert_eq!(orders.len(), 6, "{orders:?}");
         assert!(orders.iter().all(|order| BTreeSet::from(*order) == BTreeSet::from([-4, -2, 4])));
-        assert_eq!(Colour::random(&mut rng, 0.0).order, [0, 1, 2]);
+        assert_eq!(Colour::random(&mut rng, &PLAIN).order, [0, 1, 2]);
+    }
+
+    #[test]
+    fn bent_channels_keep_black_white_and_the_order_of_grays() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        assert_eq!(Colour::random(&mut rng, &PLAIN).gamma, [1.0; 3]);
+        let (mut darkest, mut lightest) = (1.0f32, -1.0f32);
+        for _ in 0..100 {
+            let bent = Variation { tone_curves: 1.0, ..PLAIN };
+            let colour = Colour { gain: [1.0; 3], offset: 0.0, ..Colour::random(&mut rng, &bent) };
+            let mut rgb: Vec<f32> = (0..5).flat_map(|i| [i as f32 / 4.0; 3]).collect();
+            colour.apply(&mut rgb);
+            for channel in 0..3 {
+                let grays: Vec<f32> = rgb.iter().skip(channel).step_by(3).copied().collect();
+                assert_eq!((grays[0], grays[4]), (-1.0, 1.0));
+                assert!(grays.is_sorted(), "{grays:?}");
+                (darkest, lightest) = (darkest.min(grays[2]), lightest.max(grays[2]));
+            }
+        }
+        assert!(darkest < -0.5 && lightest > 0.4, "middle gray from {darkest} to {lightest}");
     }
 
     fn dataset() -> Dataset {
@@ -732,13 +770,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pairs_style_has_a_window_of_its_own_and_the_targets_colours() {
+    fn a_pairs_style_has_a_window_of_its_own_and_the_targets_colours_and_hand() {
         let data = dataset();
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let plans: Vec<_> = (0..200).map(|_| data.plan(&mut rng, &VARIATION)).collect();
         let paired: Vec<_> = plans.iter().filter(|plan| plan.task == data.pairs[0]).collect();
         assert!((60..140).contains(&paired.len()), "{}", paired.len());
-        // Both may be the whole picture, of the same hand.
+        assert!(plans.iter().all(|plan| plan.style.flip == plan.target.flip));
+        // Both may be the whole picture.
         let shared = paired.iter().filter(|plan| plan.style == plan.target).count();
         assert!(shared < paired.len() / 5, "{shared}");
         let own: Vec<_> = plans.iter().filter(|plan| plan.task != data.pairs[0]).collect();

@@ -108,7 +108,7 @@ impl Recipe {
             steps: 100_000,
             batch: 2,
             side: None,
-            variation: Variation { pair_share: 0.5, channel_shuffle: 0.0 },
+            variation: Variation { pair_share: 0.5, channel_shuffle: 0.0, tone_curves: 0.0 },
             seed: 0,
             precision: Precision::F32,
             weights: LossWeights { gan: 1.0, features: 10.0, perceptual: 10.0, attention: 1.0, l1: 0.0 },
@@ -169,6 +169,7 @@ impl Recipe {
         range("batch", self.batch as f64, 1.0, 4096.0)?;
         range("pair share", self.variation.pair_share, 0.0, 1.0)?;
         range("channel shuffle", self.variation.channel_shuffle, 0.0, 1.0)?;
+        range("tone curves", self.variation.tone_curves, 0.0, 1.0)?;
         range("discriminator width", self.discriminator_width as f64, 1.0, 1024.0)?;
         let weights = &self.weights;
         for (name, value) in [

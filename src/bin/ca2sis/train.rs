@@ -58,6 +58,10 @@ pub struct Args {
     /// Share of samples whose red, green and blue trade places, in style and target alike [default: 0].
     #[arg(long)]
     channel_shuffle: Option<f64>,
+    /// Share of samples whose red, green and blue are each bent by a power of their own, from 0.47 to 2.1, in style and target
+    /// alike [default: 0].
+    #[arg(long)]
+    tone_curves: Option<f64>,
     #[arg(long)]
     seed: Option<u64>,
     /// Precision of products: f32, or on CUDA tf32, many times faster there [default: f32].
@@ -302,6 +306,7 @@ fn recipe(args: &Args) -> Result<Recipe> {
     }
     put(&mut recipe.variation.pair_share, &args.pair_share);
     put(&mut recipe.variation.channel_shuffle, &args.channel_shuffle);
+    put(&mut recipe.variation.tone_curves, &args.tone_curves);
     put(&mut recipe.seed, &args.seed);
     put(&mut recipe.precision, &args.precision);
     optional(&mut recipe.perceptual, &args.perceptual);
