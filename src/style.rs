@@ -190,15 +190,16 @@ impl Style {
             check_weights(weights, classes)?;
         }
         let weight = |(style, weights): &(&Style, &[f32]), class: usize| {
-            if style.has(class) { weights[class] } else { 0.0 }
+            if style.has(class) { f64::from(weights[class]) } else { 0.0 }
         };
-        let totals: Vec<f32> = (0..classes).map(|c| parts.iter().map(|p| weight(p, c)).sum()).collect();
+        // In f64 the sum of what f32 holds is finite.
+        let totals: Vec<f64> = (0..classes).map(|c| parts.iter().map(|p| weight(p, c)).sum()).collect();
         let mut codes = None;
         let mut residuals = vec![[0.0; 3]; classes];
         let mut errors = vec![0.0; classes];
         for (i, part) in parts.iter().enumerate() {
             let share = |class: usize| match totals[class] {
-                total if total > 0.0 => weight(part, class) / total,
+                total if total > 0.0 => (weight(part, class) / total) as f32,
                 // Of no use but to keep the codes finite.
                 _ => f32::from(u8::from(i == 0)),
             };

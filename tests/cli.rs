@@ -414,6 +414,54 @@ fn a_job_that_fails_does_not_stop_the_others() {
 }
 
 #[test]
+fn a_mistake_in_a_row_is_said_with_the_row_before_anything_is_computed() {
+    let desk = Desk::new();
+    let rows = [
+        ("classes,bdy", "no class \"bdy\""),
+        ("strength,50%", "'50%' for '--strength"),
+        ("morph,0.5", "--target-labels"),
+    ];
+    for (cell, reason) in rows {
+        let (column, value) = cell.split_once(',').unwrap();
+        let text = format!("content;{column}\nshots/a.png;\nshots/b.png;{value}\n");
+        fs::write(desk.at("wrong.csv"), text).unwrap();
+        desk.run(
+            &[&["restyle", "--jobs", "wrong.csv", "--labels", "maps/a.png", "-o", "out/"], &LOOK[..]]
+                .concat(),
+        )
+        .fails(2, &["wrong.csv, line 3: ", reason]);
+    }
+    assert!(!desk.at("out").exists());
+}
+
+/// A mask may come out of an editor that saves everything in RGB.
+#[test]
+fn a_gray_mask_in_rgb_is_a_mask_and_a_black_one_is_told() {
+    let desk = Desk::new();
+    let gray = desk.read("mask.png");
+    let values = bytes(&gray);
+    let rgb = |change: &dyn Fn(u8) -> [u8; 3]| {
+        let samples = Samples::U8(values.iter().flat_map(|&v| change(v)).collect());
+        Picture::new(gray.width(), gray.height(), 3, samples).unwrap()
+    };
+    rgb(&|v| [v; 3]).write(desk.at("rgb.png")).unwrap();
+    rgb(&|v| [v, v, v / 2]).write(desk.at("yellow.png")).unwrap();
+    rgb(&|_| [0; 3]).write(desk.at("black.png")).unwrap();
+    desk.restyle(&["--mask", "mask.png", "-o", "gray_out.png"]).quietly();
+    desk.restyle(&["--mask", "rgb.png", "-o", "rgb_out.png"]).quietly();
+    assert_eq!(bytes(&desk.read("gray_out.png")), bytes(&desk.read("rgb_out.png")));
+    desk.restyle(&["--mask", "yellow.png", "-o", "x.png"]).fails(3, &["yellow.png", "save it as grayscale"]);
+    let black = desk.restyle(&["--mask", "black.png", "-o", "same.png"]);
+    assert_eq!(
+        (black.code, black.stderr.contains("black.png is black all over")),
+        (Some(0), true),
+        "{}",
+        black.stderr
+    );
+    assert_eq!(bytes(&desk.read("same.png")), bytes(&desk.read("photo.png")));
+}
+
+#[test]
 fn mistakes_are_said_before_anything_is_computed() {
     let desk = Desk::new();
     let run = |args: &[&str]| desk.run(&[args, &LOOK].concat());
@@ -426,6 +474,8 @@ fn mistakes_are_said_before_anything_is_computed() {
     restyle(&["photo.png", "-o", "out.gif"]).fails(2, &["out.gif", ".png, .jpg"]);
     restyle(&["photo.png", "-o", "o.png", "--classes", "bdy"]).fails(2, &["did you mean body?"]);
     restyle(&["photo.png", "-o", "o.png", "--strength", "2"]).fails(2, &["the strength is 2, not 0 to 1"]);
+    restyle(&["photo.png", "-o", "o.png", "--strength", "0,5"]).fails(2, &["'0,5'", "a number from 0 to 1"]);
+    restyle(&["photo.png", "-o", "o.png", "--morph", "0.5"]).fails(2, &["--target-labels"]);
     restyle(&["-o", "o.png"]).fails(2, &["CONTENTS"]);
     restyle(&["photo.png"]).fails(2, &["--output"]);
     run(&["restyle", "photo.png", "-o", "o.png"]).fails(2, &["--labels"]);
@@ -771,6 +821,38 @@ fn label_maps_that_are_not_named_are_proposed() {
     assert_eq!(bytes(&desk.read("by_itself.png")), bytes(&desk.read("by_hand.png")));
     let again = desk.run(&["restyle", "--from-record", "by_itself.png.json", "-o", "again.png"]);
     assert_eq!(again.code, Some(0), "{}", again.stderr);
+}
+
+/// They may have been corrected by hand, and a photograph may have the name that its map would get.
+#[test]
+fn a_file_that_is_there_is_not_replaced_by_a_label_map() {
+    let desk = Desk::new();
+    write_whole_model(&desk.at("tiny.safetensors"), 3);
+    let (photo, corrected) =
+        (fs::read(desk.at("shots/a.png")).unwrap(), fs::read(desk.at("maps/a.png")).unwrap());
+    desk.read("photo.png").write(desk.at("shots/a.tif")).unwrap();
+    desk.run(&["label", "shots/a.tif", "-o", "maps/"])
+        .fails(2, &["maps/a.png is there already", "--overwrite"]);
+    desk.run(&["label", "shots/a.tif", "-o", "shots/"]).fails(2, &["shots/a.png is there already"]);
+    desk.run(&["label", "shots/a.tif", "-o", "shots/", "--overwrite"])
+        .fails(2, &["shots/a.png is no label map"]);
+    desk.run(&["label", "shots/a.tif", "-o", "map.jpg"])
+        .fails(2, &["map.jpg: a label map is a PNG: name it map.png"]);
+    assert_eq!(fs::read(desk.at("shots/a.png")).unwrap(), photo);
+    assert_eq!(fs::read(desk.at("maps/a.png")).unwrap(), corrected);
+    assert_eq!(desk.run(&["label", "shots/a.tif", "-o", "maps/", "--overwrite"]).code, Some(0));
+    assert_ne!(fs::read(desk.at("maps/a.png")).unwrap(), corrected);
+    // One that fails does not stop the others, and folders are made.
+    fs::write(desk.at("shots/aa.png"), "no picture").unwrap();
+    let several = ["label", "shots/aa.png", "shots/b.png", "-o", "new/folder/"];
+    let done = desk.run(&several);
+    assert_eq!(done.code, Some(1), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("shots/aa.png: not a PNG") && done.stderr.contains("1 of 2 jobs failed"),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(desk.list("new/folder"), ["b.png"]);
 }
 
 #[test]

@@ -300,6 +300,37 @@ fn highlights_and_negative_values_survive_in_float() {
     assert!(v.iter().all(|v| v.is_finite()));
 }
 
+/// The brightest that a form of sample holds may come out brighter still, but not infinite.
+#[test]
+fn no_sample_becomes_infinite() {
+    let (width, height) = (24, 24);
+    let (labels, statistics) = (labels(width, height), statistics());
+    for (sample, highest) in [(SampleType::F16, f16::MAX.to_f32()), (SampleType::F32, 3e38)] {
+        for linear in [false, true] {
+            let mut layout = Layout::tight(width, height, Channels::Rgb, sample);
+            layout.transfer = if linear { Transfer::Linear } else { Transfer::Srgb };
+            let put = |v: f32| match sample {
+                SampleType::F16 => f16::from_f32(v).to_ne_bytes().to_vec(),
+                _ => v.to_ne_bytes().to_vec(),
+            };
+            let of = |i: usize| if i % 5 == 0 { highest } else { (i % 7) as f32 / 7.0 };
+            let content: Vec<u8> = (0..width * height * 3).flat_map(|i| put(of(i))).collect();
+            let view = View::new(&content, layout).unwrap();
+            let mut out = vec![0; content.len()];
+            let job = Job::new(view, &labels, Method::Statistics(&statistics));
+            restyle(&job, &mut ViewMut::new(&mut out, layout).unwrap(), Progress::NONE).unwrap();
+            assert_ne!(out, content);
+            let values: Vec<f32> = match sample {
+                SampleType::F16 => {
+                    out.chunks_exact(2).map(|b| f16::from_ne_bytes([b[0], b[1]]).to_f32()).collect()
+                }
+                _ => out.chunks_exact(4).map(|b| f32::from_ne_bytes(b.try_into().unwrap())).collect(),
+            };
+            assert!(values.iter().all(|v| v.is_finite()), "{sample:?}, linear: {linear}");
+        }
+    }
+}
+
 #[test]
 fn the_bits_do_not_depend_on_the_threads() {
     let network = network();
@@ -487,7 +518,7 @@ fn a_report_says_in_sentences_what_to_know() {
     for (method, by_network) in both.into_iter().zip([true, false]) {
         let job = Job { options, ..Job::new(&content, &labels, method) };
         let advice = restyle_to_picture(&job, Progress::NONE).unwrap().1.advice(&classes);
-        assert!(advice[0].ends_with("as the reference lacks them: coat, cap"), "{advice:?}");
+        assert!(advice[0].ends_with("as it lacks them: coat, cap"), "{advice:?}");
         // The weights are noise.
         assert_eq!(
             advice.iter().any(|s| s.starts_with("the network does not know")),
@@ -496,6 +527,36 @@ fn a_report_says_in_sentences_what_to_know() {
         );
     }
     assert!(Report::default().advice(&classes).is_empty());
+}
+
+/// What a new layout moves was seen; what it adds without anybody knowing a look of it is said; where nothing is restyled
+/// there is nothing to be sure of.
+#[test]
+fn a_report_is_true_of_new_layouts_and_of_nothing_to_do() {
+    let network = network();
+    let (width, height) = (60, 40);
+    let square = |class: u8, left: usize| {
+        let of = |i: usize| (left..left + 20).contains(&(i % width)) && (10..30).contains(&(i / width));
+        LabelMap::new(width, height, (0..width * height).map(|i| u8::from(of(i)) * class).collect()).unwrap()
+    };
+    let (content, labels) = (picture(width, height, 0.1), square(1, 5));
+    let style = Style::extract(&network, &picture(width, height, 0.3), &labels, Progress::NONE).unwrap();
+    let method = Method::Network { network: &network, style: &style };
+    let options = Options { confidence: true, ..Options::default() };
+    let run = |target: &LabelMap, classes: &[(usize, f32)]| {
+        let target_labels = Some(target);
+        let job = Job { target_labels, classes, options, ..Job::new(&content, &labels, method) };
+        restyle_to_picture(&job, Progress::NONE).unwrap().1
+    };
+    let nothing = LabelMap::new(width, height, vec![0; width * height]).unwrap();
+    for target in [&square(1, 35), &nothing] {
+        let report = run(target, &[]);
+        assert_eq!((report.missing, report.unseen), (vec![], vec![]));
+    }
+    assert_eq!(run(&square(2, 35), &[]).missing, [2]);
+    assert_eq!(run(&square(2, 35), &[(0, 1.0)]).missing, [2], "it is drawn all the same");
+    let report = run(&square(2, 5), &[(2, 1.0)]);
+    assert!(report.confidence.is_none() && report.missing == [2], "{report:?}");
 }
 
 #[test]
@@ -512,6 +573,8 @@ fn mixing_styles_goes_class_by_class() {
         assert!((rm[0][i] - (0.25 * ra[0][i] + 0.75 * rb[0][i])).abs() < 1e-6);
     }
     assert_eq!(rm[1], ra[1], "b lacks class 1, whatever its weight");
+    let [even, huge] = [1.0, f32::MAX].map(|w| Style::mix(&[(&a, &[w; 3]), (&b, &[w; 3])]).unwrap());
+    assert_eq!(rows(&huge), rows(&even));
     assert!(Style::mix(&[]).is_err());
     assert!(Style::mix(&[(&a, &[1.0, 1.0])]).is_err());
     assert!(Style::mix(&[(&a, &[1.0, -1.0, 1.0])]).is_err());

@@ -5,7 +5,7 @@ use ca2sis::image::{Channels, LabelMap, Layout, Picture, SampleType, View, ViewM
 use ca2sis::model::Model;
 use ca2sis::nn::Network;
 use ca2sis::progress::Progress;
-use ca2sis::restyle::{ColorChange, Job, Method, Options, restyle, restyle_by};
+use ca2sis::restyle::{ColorChange, Job, Method, Options, Statistics, restyle, restyle_by};
 use ca2sis::style::Style;
 use candle_core::Device;
 
@@ -200,6 +200,48 @@ fn statistics_are_smoothed_exactly() {
     }
 }
 
+/// A look that fades in: frames before it, at strength 0, hold back those behind as ones at a strength near 0 do.
+#[test]
+fn a_frame_at_strength_zero_counts_as_no_change() {
+    let scene = scene();
+    let at = |t: usize, strength: f32| {
+        let options = Options { strength, ..Options::default() };
+        scene.with(t, true, |job| ColorChange::of(&Job { options, ..*job }, Progress::NONE)).unwrap()
+    };
+    let (full, still) = (at(3, 1.0), at(3, 0.0));
+    let whole = scene.by(3, &[(1.0, &full)], None, true);
+    let half = scene.by(3, &[(2.0, &full), (2.0, &still)], None, true);
+    for ((half, whole), content) in half.iter().zip(&whole).zip(&scene.clip.frames[3]) {
+        let wanted = 0.5 * (whole + content);
+        // As above.
+        assert!((half - wanted).abs() < 1e-4, "{half}, not {wanted}");
+    }
+}
+
+/// A class that one of the frames lacks is restyled as the others say, and the report does not call it left.
+#[test]
+fn a_class_is_reported_as_left_when_no_frame_knows_it() {
+    let scene = scene();
+    let with_cap = |t: usize, shown: bool| {
+        let cap = 3;
+        scene.with(t, true, |job| {
+            let indices =
+                job.labels.indices().iter().map(|&c| if c == cap && !shown { 2 } else { c }).collect();
+            let labels = LabelMap::new(WIDTH, HEIGHT, indices).unwrap();
+            let only = [(usize::from(cap), 1.0)];
+            ColorChange::of(&Job { labels: &labels, classes: &only, ..*job }, Progress::NONE).unwrap()
+        })
+    };
+    let (seen, lacking) = (with_cap(3, true), with_cap(3, false));
+    let report = |changes: &[(f32, &ColorChange)]| {
+        let mut out = vec![0; WIDTH * HEIGHT * 12];
+        let mut view = ViewMut::new(&mut out, layout()).unwrap();
+        scene.with(3, true, |job| restyle_by(job, changes, None, &mut view, Progress::NONE)).unwrap()
+    };
+    let one = report(&[(1.0, &seen), (1.0, &lacking)]);
+    assert_eq!((one.missing, one.unseen), (vec![], vec![]));
+}
+
 #[test]
 fn a_class_that_a_frame_does_not_show_takes_the_others_mean_and_new_shapes_are_the_frames_own() {
     let scene = scene();
@@ -280,6 +322,30 @@ fn what_cannot_be_averaged_is_refused() {
         assert!(run(&changes).is_err(), "{weights:?}");
     }
     run(&[(1.0, &change)]).unwrap();
+    // A model of eleven classes, and a frame of another size.
+    let content = bytes(&scene.clip.frames[0]);
+    let content = View::new(&content, layout()).unwrap();
+    let eleven = Statistics::extract(content, &scene.clip.labels[0], 11).unwrap();
+    let foreign = Job::new(content, &scene.clip.labels[0], Method::Statistics(&eleven));
+    let foreign = ColorChange::of(&foreign, Progress::NONE).unwrap();
+    let error = run(&[(1.0, &foreign)]).unwrap_err().to_string();
+    assert!(error.contains("another model"), "{error}");
+    let small = Layout::tight(WIDTH, HEIGHT / 2, Channels::Rgb, SampleType::F32);
+    let half = bytes(&scene.clip.frames[0][..WIDTH * HEIGHT / 2 * 3]);
+    let indices = scene.clip.labels[0].indices()[..WIDTH * HEIGHT / 2].to_vec();
+    let labels = LabelMap::new(WIDTH, HEIGHT / 2, indices).unwrap();
+    let statistics = Method::Statistics(scene.style.statistics());
+    let own =
+        ColorChange::of(&Job::new(View::new(&half, small).unwrap(), &labels, statistics), Progress::NONE);
+    let own = own.unwrap();
+    let mut other = vec![0; WIDTH * HEIGHT * 12];
+    for (own, reason) in [(&own, "of 384 x 144 pixels"), (&foreign, "another model")] {
+        let mut view = ViewMut::new(&mut other, layout()).unwrap();
+        let given = [(1.0, &change)];
+        let done = scene.with(0, true, |job| restyle_by(job, &given, Some(own), &mut view, Progress::NONE));
+        let error = done.unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    }
     // At strength 0 there is nothing to do, whatever the changes are.
     let still = Options { strength: 0.0, ..Options::default() };
     let mut view = ViewMut::new(&mut out, layout()).unwrap();

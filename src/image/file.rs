@@ -343,6 +343,8 @@ pub(super) fn replace(
     #[cfg(unix)]
     options.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let io = |e| Error::io(path, e);
+    // The error of a file in a folder that is not there would name the temporary one.
+    std::fs::metadata(folder).map_err(|e| Error::io(folder, e))?;
     let mut file = options.tempfile_in(folder).map_err(io)?;
     let mut out = BufWriter::new(file.as_file_mut());
     write(&mut out)?;

@@ -10,11 +10,22 @@ use crate::{Error, Result};
 pub struct Mask(Picture);
 
 impl Mask {
-    /// A gray picture as a mask: black keeps, white changes.
+    /// A gray picture as a mask: black keeps, white changes. One in RGB is gray where all of its pixels are.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when the picture is not plain gray, or a float sample is outside [0, 1].
     pub fn new(picture: &Picture) -> Result<Self> {
+        let gray = match picture.samples() {
+            _ if picture.channels() != 3 => None,
+            Samples::U8(rgb) => gray_of(rgb).map(Samples::U8),
+            Samples::U16(rgb) => gray_of(rgb).map(Samples::U16),
+            Samples::F32(rgb) => gray_of(rgb).map(Samples::F32),
+        };
+        if let Some(samples) = gray {
+            let mut one = Picture::new(picture.width(), picture.height(), 1, samples)?;
+            *one.metadata_mut() = picture.metadata().clone();
+            return Self::new(&one);
+        }
         if picture.channels() != 1 {
             return Err(Error::invalid(format!(
                 "a mask is a gray picture without alpha, this one has {} channels: save it as grayscale",
@@ -44,6 +55,11 @@ impl Mask {
         Self(turned.upright())
     }
 
+    /// Whether nothing may change anywhere.
+    pub fn is_black(&self) -> bool {
+        (0..self.width() * self.height()).all(|i| self.0.samples().unit(i) == 0.0)
+    }
+
     pub fn width(&self) -> usize {
         self.0.width()
     }
@@ -61,6 +77,11 @@ impl Mask {
     pub fn view(&self) -> View<'_> {
         self.0.view()
     }
+}
+
+/// The values of pixels whose red, green and blue are alike everywhere.
+fn gray_of<T: Copy + PartialEq>(rgb: &[T]) -> Option<Vec<T>> {
+    rgb.chunks_exact(3).map(|p| (p[0] == p[1] && p[1] == p[2]).then_some(p[0])).collect()
 }
 
 impl<'a> From<&'a Mask> for View<'a> {

@@ -1,5 +1,6 @@
 //! TIFF files: 8-bit, 16-bit and float samples, gray or RGB, with or without alpha.
 
+use std::borrow::Cow;
 use std::io::{BufRead, Seek, Write};
 
 use tiff::decoder::ifd::Value;
@@ -188,6 +189,22 @@ fn write_samples<W: Write + Seek, K: TiffKind>(picture: &Picture, to: TiffEncode
     }
 }
 
+/// A text of any letters, as TIFF's ASCII: what others write there too. A zero may part it, as it does photographer and editor.
+struct Text<'a>(&'a str);
+
+impl TiffValue for Text<'_> {
+    const BYTE_LEN: u8 = 1;
+    const FIELD_TYPE: Type = Type::ASCII;
+
+    fn count(&self) -> usize {
+        self.0.len() + 1
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Owned([self.0.as_bytes(), &[0]].concat())
+    }
+}
+
 fn write_form<C: Form, W: Write + Seek, K: TiffKind>(
     picture: &Picture,
     samples: &[C::Inner],
@@ -218,7 +235,7 @@ where
         image.y_resolution(rational(y));
     }
     for (tag, text) in metadata.exif.as_deref().map_or(vec![], exif_texts) {
-        image.encoder().write_tag(Tag::from_u16_exhaustive(tag), text.as_str())?;
+        image.encoder().write_tag(Tag::from_u16_exhaustive(tag), Text(&text))?;
     }
     for (pointer, place) in directories {
         image.encoder().write_tag(Tag::from_u16_exhaustive(pointer), place)?;
@@ -243,7 +260,8 @@ mod tests {
             entry(0x9003, 2, b"2026:11:25 12:00:00\0"),
         ];
         let place = vec![entry(1, 2, b"N\0"), entry(2, 5, &[7; 24])];
-        let texts = [(0x10f, "Maker".to_owned()), (0x13b, "Painter".to_owned())];
+        let texts = [(0x10f, "Maker"), (0x13b, "Ann\0Bob"), (0x8298, "© Zoë, 写真")];
+        let texts = texts.map(|(tag, text)| (tag, text.to_owned()));
         let exif = exif_block(&texts, [taken.clone(), place.clone()]).unwrap();
         let mut picture = Picture::new(2, 1, 3, Samples::U16(vec![1, 2, 3, 4, 5, 6])).unwrap();
         picture.metadata_mut().exif = Some(exif.into());
@@ -253,11 +271,14 @@ mod tests {
                 false => write_samples(&picture, TiffEncoder::new(&mut file).unwrap()).unwrap(),
                 true => write_samples(&picture, TiffEncoder::new_big(&mut file).unwrap()).unwrap(),
             }
+            assert!(file.get_ref().windows(8).any(|bytes| bytes == b"Ann\0Bob\0"));
             file.set_position(0);
             let back = read(file).unwrap();
             assert_eq!(back.samples(), picture.samples());
             let exif = back.metadata().exif.as_deref().unwrap();
-            assert_eq!(exif_texts(exif), texts, "big: {big}");
+            // The reader stops at a zero; the file has all of it.
+            let read = texts.clone().map(|(tag, text)| (tag, text.split('\0').next().unwrap().to_owned()));
+            assert_eq!(exif_texts(exif), read, "big: {big}");
             assert_eq!(exif_entries(exif, 0x8769), taken, "big: {big}");
             assert_eq!(exif_entries(exif, 0x8825), place, "big: {big}");
         }

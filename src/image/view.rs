@@ -474,6 +474,7 @@ impl Sample for f16 {
         f16::from_ne_bytes([bytes[0], bytes[1]]).to_f32()
     }
     fn write(value: f32, bytes: &mut [u8]) {
+        let value = value.clamp(f16::MIN.to_f32(), f16::MAX.to_f32());
         bytes[..2].copy_from_slice(&f16::from_f32(value).to_ne_bytes());
     }
 }
@@ -484,7 +485,7 @@ impl Sample for f32 {
         f32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
     }
     fn write(value: f32, bytes: &mut [u8]) {
-        bytes[..4].copy_from_slice(&value.to_ne_bytes());
+        bytes[..4].copy_from_slice(&value.clamp(f32::MIN, f32::MAX).to_ne_bytes());
     }
 }
 

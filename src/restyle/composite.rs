@@ -259,8 +259,10 @@ impl<'a> RowWork<'a> {
                 self.inside(change, class, x, y, &old)
             };
             match new {
-                // An infinite or undefined sample has no colour to change.
-                Some(new) if old.iter().all(|v| v.is_finite()) => pixel.copy_from_slice(&new),
+                // An infinite or undefined sample has no colour to change, and none is made.
+                Some(new) if old.iter().all(|v| v.is_finite()) && !new.iter().any(|v| v.is_nan()) => {
+                    pixel.copy_from_slice(&new);
+                }
                 _ => self.coverage[i] = 0.0,
             }
         }

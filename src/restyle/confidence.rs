@@ -82,14 +82,15 @@ impl Confidence {
         Some((upper + (lower - upper) * v).clamp(0.0, 1.0))
     }
 
-    /// `target` is how the result is laid out, of the network's size as all that was `seen`; `style` the reference's.
+    /// `target` is how the result is laid out, of the network's size as all that was `seen`; `style` the reference's. None where
+    /// nothing in it is restyled.
     pub(super) fn new(
         seen: &Seen,
         style: &Style,
         target: &LabelMap,
         strengths: &[f32],
         window: (i64, i64, usize),
-    ) -> Self {
+    ) -> Option<Self> {
         let (side, classes) = (target.width(), strengths.len());
         let errors = errors(seen);
         let mut content = vec![(0.0f32, 0usize); classes];
@@ -123,11 +124,14 @@ impl Confidence {
             indices.map(|i| sums[i])
         };
         let count: usize = restyled().map(|(_, n)| n).sum();
-        let overall = restyled().map(|(v, _)| v).sum::<f32>() / count.max(1) as f32;
+        if count == 0 {
+            return None;
+        }
+        let overall = restyled().map(|(v, _)| v).sum::<f32>() / count as f32;
         let shares = sums.iter().map(|(_, n)| *n as f32 / map.len() as f32).collect();
         let found = sums.iter().enumerate().filter(|(_, (_, n))| *n > 0);
         let classes = found.map(|(class, (sum, n))| (class, sum / *n as f32)).collect();
-        Self { overall, classes, map, side, shares, window }
+        Some(Self { overall, classes, map, side, shares, window })
     }
 
     /// The figures as an RGB picture for a content of `width` x `height`: red is 0, yellow a half, green 1; gray is outside

@@ -146,7 +146,8 @@ impl<'a> Job<'a> {
 /// What a result does not show by itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
-    /// Classes to restyle that the reference lacks: they kept their own style.
+    /// Classes to restyle that the reference lacks: they kept their own style. Those that target labels alone show were drawn
+    /// without one.
     pub missing: Vec<usize>,
     /// Classes asked for by name that neither label map has.
     pub absent: Vec<usize>,
@@ -157,7 +158,7 @@ pub struct Report {
     pub window: Option<(i64, i64, usize)>,
     /// The result's pixels outside the mask, compared with the content's.
     pub untouched: Untouched,
-    /// How far the result can be trusted, when it was asked for and the network had something to do.
+    /// How far the result can be trusted, when it was asked for and the network had something to restyle.
     pub confidence: Option<Confidence>,
     /// The content's own style, when the network had something to do.
     pub content_style: Option<ContentStyle>,
@@ -189,7 +190,7 @@ impl Report {
                 advice.push(format!("{what}: {}", indices.iter().map(name).collect::<Vec<_>>().join(", ")));
             }
         };
-        say("kept in their own style, as the reference lacks them", &self.missing);
+        say("not in the reference's look, as it lacks them", &self.missing);
         say("not restyled, as no label map has them", &self.absent);
         say("left as they are, as too few of their pixels are seen", &self.unseen);
         match &self.confidence {
@@ -543,7 +544,7 @@ fn through_network(
         if style.has(class) {
             weights[class] = if own.has(class) { strength } else { 1.0 };
             replaced[class] = strength > 0.0;
-        } else if strength > 0.0 {
+        } else if in_target[class] > 0 && (strength > 0.0 || in_labels[class] == 0) {
             report.missing.push(class);
         }
     }
@@ -561,7 +562,7 @@ fn through_network(
     progress.at(0.95)?;
 
     if confidence {
-        report.confidence = Some(Confidence::new(&seen, style, &small_target, strengths, window.place()));
+        report.confidence = Confidence::new(&seen, style, &small_target, strengths, window.place());
     }
     change.regions = Regions::of(&seen.labels, &window, config.classes);
     let parts = parts(&seen, &after, &small_target, &change.regions);
@@ -579,7 +580,8 @@ fn through_network(
             continue;
         }
         if samples.is_empty() {
-            if replaced[class] && region == class {
+            // What the new layout moves or takes away is seen, and drawn.
+            if replaced[class] && region == class && !own.has(class) {
                 report.unseen.push(class);
             }
             continue;

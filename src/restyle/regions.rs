@@ -75,6 +75,11 @@ impl Regions {
         self.nearest.iter().flatten().map(|map| map.len() * 2).sum()
     }
 
+    /// How many classes the model has.
+    pub fn class_count(&self) -> usize {
+        self.nearest.len()
+    }
+
     /// The class of each region.
     pub fn classes(&self) -> &[usize] {
         &self.classes

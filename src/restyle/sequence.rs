@@ -23,6 +23,8 @@ pub struct ColorChange {
     regions: Regions,
     /// The middle of each region's bounds, in the network's pixels; none for one that the network does not see.
     middles: Vec<Option<[f64; 2]>>,
+    /// At strength 0, which classes the frame shows: they change by nothing, which is not the same as saying nothing of them.
+    still: Option<Vec<bool>>,
     grids: Vec<Option<Grid>>,
     /// What the generator drew, where the target labels ask for new shapes.
     drawn: Option<RgbImage>,
@@ -44,8 +46,11 @@ impl ColorChange {
             None => vec![None; grids.len()],
         };
         let size = (job.content.width(), job.content.height());
+        let counts = job.labels.counts();
+        let still = strengths.iter().all(|&s| s == 0.0);
+        let still = still.then(|| counts[..strengths.len()].iter().map(|&n| n > 0).collect());
         let Report { missing, unseen, .. } = report;
-        Ok(Self { size, window, resolution, regions, middles, grids, drawn, missing, unseen })
+        Ok(Self { size, window, resolution, regions, middles, still, grids, drawn, missing, unseen })
     }
 
     /// Bytes that it holds, about.
@@ -62,6 +67,9 @@ impl ColorChange {
         place: [f64; 4],
         middle: Option<[f64; 2]>,
     ) -> Option<([f64; 4], Option<&Grid>)> {
+        if let Some(shown) = &self.still {
+            return shown[class].then_some((place, None));
+        }
         let [ax, bx, ay, by] = place;
         let there = middle.map(|[x, y]| [ax + bx * x, ay + by * y]);
         let region = there.map_or(class, |[x, y]| self.regions.near(class, x as f32, y as f32));
@@ -105,7 +113,7 @@ fn middles(labels: &LabelMap, regions: &Regions) -> Vec<Option<[f64; 2]>> {
 ///
 /// # Errors
 /// As [`restyle`](super::restyle); [`Error::InvalidArgument`] when there are no changes, a weight is negative or not finite, all are 0, a
-/// change is of another model, or `own` is missing though the target labels differ from the labels.
+/// change is of another model, `own` of another size, or missing though the target labels differ from the labels.
 pub fn restyle_by(
     job: &Job,
     changes: &[(f32, &ColorChange)],
@@ -122,10 +130,16 @@ pub fn restyle_by(
             "the weights of the changes are {weights:?}: give at least one above 0"
         )));
     }
-    if changes.iter().any(|(_, c)| c.middles.len() < strengths.len()) {
+    let all = changes.iter().map(|&(_, change)| change).chain(own);
+    if all.into_iter().any(|change| change.regions.class_count() != strengths.len()) {
         return Err(Error::invalid("a change of another model's classes"));
     }
-    let own = own.filter(|own| own.size == size);
+    if let Some(own) = own.filter(|own| own.size != size) {
+        return Err(Error::invalid(format!(
+            "the frame's own change is of {} x {} pixels, but the frame is {} x {}",
+            own.size.0, own.size.1, size.0, size.1
+        )));
+    }
     let (coverage, bounds) = coverage(job, &strengths);
     let mut report = Report::default();
     let whole = Window::whole(size.0, size.1);
@@ -170,13 +184,16 @@ pub fn restyle_by(
         }
         report.window = Some(change.window.place());
     }
-    for (_, other) in changes {
-        report.missing.extend(&other.missing);
-        report.unseen.extend(&other.unseen);
-    }
-    for list in [&mut report.missing, &mut report.unseen] {
-        list.sort_unstable();
-        list.dedup();
+    // A class that any frame's change knows takes that.
+    let counts = job.labels.counts();
+    let used: Vec<&ColorChange> =
+        changes.iter().filter(|(weight, _)| *weight > 0.0).map(|&(_, c)| c).collect();
+    for class in (0..strengths.len()).filter(|&class| counts[class] > 0) {
+        let missing = used.iter().filter(|change| change.missing.contains(&class)).count();
+        let unseen = used.iter().filter(|change| change.unseen.contains(&class)).count();
+        if missing + unseen == used.len() {
+            if missing > 0 { &mut report.missing } else { &mut report.unseen }.push(class);
+        }
     }
     progress.at(0.2)?;
     change.write(&job.content, bounds, out, job.options.stop_while_writing, progress.part(0.2, 1.0))?;

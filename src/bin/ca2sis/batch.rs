@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ca2sis::{Error, Result};
 
+use crate::common::{json, say_error};
 use crate::settings::{Settings, command_of, path_options};
 
 /// One job, as text.
@@ -14,6 +15,44 @@ pub struct Task {
     pub content: PathBuf,
     pub output: PathBuf,
     pub settings: Settings,
+    /// Where a CSV file has it, such as "jobs.csv, line 2".
+    pub row: Option<String>,
+}
+
+impl Task {
+    /// The error of a mistake in this job, said with the row that it is in.
+    pub fn mistake(&self, e: Error) -> Error {
+        match (&self.row, e) {
+            (Some(row), Error::InvalidArgument(what)) => Error::invalid(format!("{row}: {what}")),
+            (_, e) => e,
+        }
+    }
+}
+
+/// Does one task after the other. Where there are several, one that fails is said and does not stop the others; whether none
+/// did.
+///
+/// # Errors
+/// That of a single task; [`Error::Cancelled`].
+pub fn each(tasks: &[Task], mut work: impl FnMut(usize, &Task) -> Result<()>) -> Result<bool> {
+    if let [task] = tasks {
+        return work(0, task).map(|()| true);
+    }
+    let mut failed = 0;
+    for (i, task) in tasks.iter().enumerate() {
+        match work(i, task) {
+            Ok(()) => {}
+            Err(Error::Cancelled) => return Err(Error::Cancelled),
+            Err(e) => {
+                say_error(&e, Some(&task.content));
+                failed += 1;
+            }
+        }
+    }
+    if failed > 0 && !json() {
+        eprintln!("ca2sis: {failed} of {} jobs failed", tasks.len());
+    }
+    Ok(failed == 0)
 }
 
 /// One job for each content. In `output` and in the options that name files, `{name}` stands for the content's name without
@@ -24,7 +63,7 @@ pub fn of_contents<T: clap::Args>(
     settings: &Settings,
 ) -> Result<Vec<Task>> {
     let several = contents.len() > 1;
-    let folder = ends_with_separator(output) || output.is_dir();
+    let folder = is_folder(output);
     if several && !folder && !has_pattern(output) {
         return Err(Error::invalid(format!(
             "{} contents, but one output {}: name a folder (DIR/) or a pattern ('out/{{name}}.png')",
@@ -45,19 +84,23 @@ pub fn of_contents<T: clap::Args>(
             Some(name) if folder => output.join(name),
             _ => filled(output.as_os_str(), content)?.into(),
         };
-        tasks.push(Task { content: content.clone(), output, settings });
+        tasks.push(Task { content: content.clone(), output, settings, row: None });
     }
     Ok(tasks)
 }
 
 /// One job for each row of a CSV file. Its first row names the columns: `content`, `output`, and any option of `T` without
-/// its dashes. A cell that is not empty stands for the option on the command line. Files in it are relative to its folder.
+/// its dashes, in capitals or not. A cell that is not empty stands for the option on the command line. Files in it are relative to
+/// its folder. Cells are parted by commas, or by the semicolons or tabs that the first row has instead.
 pub fn of_csv<T: clap::Args>(path: &Path, output: Option<&Path>, settings: &Settings) -> Result<Vec<Task>> {
     let wrong = |what: String| Error::format(path, what);
-    let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(file);
+    let text = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let first = text.split(|&b| b == b'\n').next().unwrap_or_default();
+    let between = [b',', b';', b'\t'].into_iter().find(|mark| first.contains(mark)).unwrap_or(b',');
+    let mut reader =
+        csv::ReaderBuilder::new().delimiter(between).trim(csv::Trim::All).from_reader(text.as_slice());
     let read_error = |e: csv::Error| wrong(format!("no CSV: {e}"));
-    let columns: Vec<String> = reader.headers().map_err(read_error)?.iter().map(String::from).collect();
+    let columns: Vec<String> = reader.headers().map_err(read_error)?.iter().map(str::to_lowercase).collect();
     let command = command_of::<T>();
     let known: Vec<&str> = command.get_arguments().filter_map(|a| a.get_long()).collect();
     for (i, column) in columns.iter().enumerate() {
@@ -96,7 +139,9 @@ pub fn of_csv<T: clap::Args>(path: &Path, output: Option<&Path>, settings: &Sett
         let Some(output) = own_output.as_deref().or(output) else {
             return Err(wrong(format!("line {line}: no output; name one there, or a folder with -o DIR/")));
         };
-        tasks.extend(of_contents::<T>(&[content], output, &settings)?);
+        let row = format!("{}, line {line}", path.display());
+        let made = of_contents::<T>(&[content], output, &settings)?;
+        tasks.extend(made.into_iter().map(|task| Task { row: Some(row.clone()), ..task }));
     }
     if tasks.is_empty() {
         return Err(wrong("no jobs: nothing follows its first row".into()));
@@ -127,8 +172,9 @@ pub fn check<T: clap::Args>(tasks: &[Task]) -> Result<()> {
     Ok(())
 }
 
-fn ends_with_separator(path: &Path) -> bool {
-    path.as_os_str().to_string_lossy().ends_with(std::path::is_separator)
+/// Whether an output names a folder: one that is there, or DIR/.
+pub fn is_folder(output: &Path) -> bool {
+    output.as_os_str().to_string_lossy().ends_with(std::path::is_separator) || output.is_dir()
 }
 
 fn has_pattern(path: &Path) -> bool {
@@ -215,6 +261,12 @@ mod tests {
         assert_eq!(job(0).labels.unwrap(), folder.path().join("a_l.png"));
         assert_eq!((tasks[1].output.clone(), job(1).strength), (folder.path().join("x.png"), 1.0));
         assert_eq!(job(1).labels.unwrap(), Path::new("all.png"));
+        for text in ["Content;Strength\na.png;0.5\n", "content\tSTRENGTH\na.png\t0.5\n"] {
+            let tasks = read(text).unwrap();
+            assert_eq!(tasks[0].settings.parse::<Job>().unwrap().strength, 0.5, "{text:?}");
+            let row = tasks[0].row.as_deref().unwrap();
+            assert!(row.ends_with("jobs.csv, line 2"), "{row}");
+        }
         for (text, reason) in [
             ("", "no column \"content\""),
             ("content\n", "no jobs"),
@@ -237,6 +289,7 @@ mod tests {
             content: content.into(),
             output: output.into(),
             settings: settings("l.png"),
+            row: None,
         };
         let refused = |tasks: &[Task]| check::<Job>(tasks).unwrap_err().to_string();
         assert!(

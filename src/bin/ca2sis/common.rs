@@ -353,10 +353,24 @@ pub fn check_output(output: &Path, inputs: &[Option<&Path>]) -> Result<()> {
     Ok(())
 }
 
-/// Says on stderr what a person should know of a result.
-pub fn advise(advice: &[String]) {
+/// Makes the folder that `output` is to lie in.
+pub fn make_folder_of(output: &Path) -> Result<()> {
+    match output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) => std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e)),
+        None => Ok(()),
+    }
+}
+
+/// A share as a number; whether it is one from 0 to 1 the work says.
+pub fn share(text: &str) -> std::result::Result<f32, String> {
+    text.parse().map_err(|_| "write a number from 0 to 1, such as 0.5".to_owned())
+}
+
+/// Says on stderr what a person should know of a result, with its content where there are several.
+pub fn advise(advice: &[String], content: Option<&Path>) {
+    let of = content.map_or(String::new(), |path| format!("{}: ", path.display()));
     if !json() {
-        advice.iter().for_each(|sentence| eprintln!("ca2sis: {sentence}"));
+        advice.iter().for_each(|sentence| eprintln!("ca2sis: {of}{sentence}"));
     }
 }
 

@@ -75,7 +75,7 @@ pub fn run(args: Args) -> Result<bool> {
         notes: vec![("missing", names(model.classes(), &report.missing))],
     };
     write_result(result, &out.join("result.png"), RecordWhere::Both, made, &mut Hashes::default())?;
-    note(model.classes(), &report.missing, "kept in their own style, as the reference lacks them");
+    note(model.classes(), &report.missing, "not in the reference's look, as it lacks them");
     if json() {
         let files = [("before", "content.png"), ("after", "result.png"), ("sheet", "sheet.png")];
         let files = files.map(|(key, name)| (key.to_owned(), shown(&out.join(name)).into()));

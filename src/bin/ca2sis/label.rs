@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use ca2sis::image::Picture;
+use ca2sis::image::{LabelMap, Picture};
 use ca2sis::progress::Progress;
-use ca2sis::{Result, label};
+use ca2sis::{Error, Result, label};
 
 use crate::batch;
-use crate::common::{ModelArgs, check_output, json, say};
+use crate::common::{ModelArgs, check_output, json, make_folder_of, say};
 use crate::progress::{Bar, check_interrupt};
 use crate::settings::Settings;
 
@@ -23,19 +23,39 @@ pub struct Args {
     /// Label map to write (PNG), a folder (DIR/), or a pattern such as 'maps/{name}.png'
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+    /// Replace label maps that are there already. Without, they are kept: somebody may have corrected them
+    #[arg(long)]
+    overwrite: bool,
     #[command(flatten)]
     model: ModelArgs,
 }
 
 pub fn run(args: Args) -> Result<bool> {
     let mut tasks = batch::of_contents::<Args>(&args.contents, &args.output, &Settings::default())?;
+    let in_folder = batch::is_folder(&args.output);
     for task in &mut tasks {
-        // In a folder a map has its photograph's name, which may end otherwise.
-        task.output.set_extension("png");
+        let png = task.output.with_extension("png");
+        if in_folder {
+            // A map has its photograph's name, which may end otherwise.
+            task.output = png;
+        } else if !task.output.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png")) {
+            let (output, png) = (task.output.display(), png.display());
+            return Err(Error::invalid(format!("{output}: a label map is a PNG: name it {png}")));
+        }
     }
     batch::check::<Args>(&tasks)?;
+    if let Some(task) = tasks.iter().find(|task| !args.overwrite && task.output.exists()) {
+        return Err(Error::invalid(format!(
+            "{} is there already: name another file, or give --overwrite",
+            task.output.display()
+        )));
+    }
     let (model, network) = args.model.open()?;
-    for task in &tasks {
+    batch::each(&tasks, |_, task| {
+        if task.output.exists() && LabelMap::read(&task.output, model.classes()).is_err() {
+            let output = task.output.display();
+            return Err(Error::invalid(format!("{output} is no label map and is kept: name another file")));
+        }
         check_output(&task.output, &[Some(&task.content), args.model.model.as_deref()])?;
         let content = Picture::read(&task.content)?;
         let bar = Bar::new(format!("labelling {}", task.content.display()));
@@ -44,6 +64,7 @@ pub fn run(args: Args) -> Result<bool> {
         let proposed = label::label(&network, &picture.view(), Progress::new(&|done| bar.at(done)))?;
         drop(bar);
         check_interrupt()?;
+        make_folder_of(&task.output)?;
         proposed.labels.write_png(&task.output, model.classes())?;
         let counts = proposed.labels.counts();
         let all = proposed.labels.indices().len() as f64;
@@ -70,6 +91,6 @@ pub fn run(args: Args) -> Result<bool> {
                 shares.iter().map(|(name, share)| format!("{name} {:.1} %", share * 100.0)).collect();
             say!("{}: {} (confidence {:.2})", task.output.display(), list.join(", "), proposed.confidence);
         }
-    }
-    Ok(true)
+        Ok(())
+    })
 }

@@ -35,7 +35,9 @@ impl Repeat {
         let mut files: BTreeMap<&str, BTreeMap<usize, OsString>> = BTreeMap::new();
         for (name, input) in &record.inputs {
             let file = Record::resolve(path, &input.file);
-            let hash = hashes.of(&file)?;
+            let hash = hashes
+                .of(&file)
+                .map_err(|e| Error::format(path, format!("the {name} that it was made from: {e}")))?;
             if hash != input.sha256 {
                 return refuse(format!(
                     "{} is not the {name} that it was made from: its SHA-256 is {hash}, the record's {}",

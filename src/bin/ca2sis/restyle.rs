@@ -8,7 +8,7 @@ use ca2sis::model::{Class, Model};
 use ca2sis::nn::{Network, Precision};
 use ca2sis::progress::Progress;
 use ca2sis::record::{DigitalSource, Record};
-use ca2sis::restyle::{Job, Method, Options, restyle_picture};
+use ca2sis::restyle::{Confidence, Job, Method, Options, restyle_picture};
 use ca2sis::{Error, Result};
 use candle_core::Device;
 use clap::ArgMatches;
@@ -16,7 +16,7 @@ use clap::ArgMatches;
 use crate::batch::{self, Task};
 use crate::common::{
     Hashes, LimitArgs, Made, ModelArgs, RecordArgs, RecordWhere, ReferenceArgs, Styles, advise, json,
-    labels_of, names, open_device, say, say_error, write_result,
+    labels_of, make_folder_of, names, open_device, say, share, write_result,
 };
 use crate::progress::{Bar, catch_interrupts, check_interrupt};
 use crate::repeat::Repeat;
@@ -47,12 +47,12 @@ pub struct Args {
     /// the pixels outside the mask exactly
     #[arg(short, long, required_unless_present = "jobs")]
     output: Option<PathBuf>,
-    /// CSV file with one job a row; its first row names the columns: content, output, and any option without its dashes.
-    /// Empty cells take the command line's. Files in it are relative to its folder
+    /// CSV file with one job a row; its first row names the columns: content, output, and options without their dashes, from
+    /// labels to rights. Empty cells take the command line's. Files in it are relative to its folder
     #[arg(long, value_name = "CSV", conflicts_with = "contents")]
     jobs: Option<PathBuf>,
     /// Make the result of a record again, bit for bit on the same device: an OUTPUT.json, or a PNG with one inside
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["contents", "jobs", "labels", "reference", "style", "mask", "target_labels", "classes"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["contents", "jobs", "labels", "reference", "reference_labels", "style", "weights", "mask", "target_labels", "classes", "strength", "coupling", "morph", "method", "confidence", "rights"])]
     from_record: Option<PathBuf>,
     #[command(flatten)]
     limit: LimitArgs,
@@ -78,14 +78,14 @@ pub struct JobArgs {
     #[arg(long, value_name = "LABELS")]
     target_labels: Option<PathBuf>,
     /// Strength of the whole change, from 0 to 1
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = share)]
     strength: f32,
     /// How much of what the new look does to classes that were not asked for comes through, from 0 to 1: light and cast
     /// colours. Above 0 and without a mask, the whole picture may change
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
     coupling: f32,
     /// How far the layout goes to the target labels, from 0 to 1
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = share)]
     morph: f32,
     /// Where the look comes from: the network, or the colours of each class of the reference alone. For these the model is asked
     /// for its list of classes, which gives label maps and names their meaning; its network is not built
@@ -117,35 +117,22 @@ pub fn run(args: Args, matches: &ArgMatches) -> Result<bool> {
         (None, None) => unreachable!("clap asks for an output"),
     };
     batch::check::<JobArgs>(&tasks)?;
-    let jobs = tasks.iter().map(|t| t.settings.parse::<JobArgs>()).collect::<Result<Vec<_>>>()?;
-    for job in &jobs {
-        job.check()?;
-    }
+    let read = |task: &Task| {
+        let job = task.settings.parse::<JobArgs>();
+        job.and_then(|job| job.check().map(|()| job)).map_err(|e| task.mistake(e))
+    };
+    let jobs = tasks.iter().map(read).collect::<Result<Vec<_>>>()?;
     catch_interrupts();
     let model = args.model.open_model()?;
-    for job in &jobs {
-        asked(&job.classes, model.classes())?;
+    for (task, job) in tasks.iter().zip(&jobs) {
+        asked(&job.classes, model.classes()).map_err(|e| task.mistake(e))?;
     }
     let mut shared = Shared::new(model, &args.model, &jobs.iter().collect::<Vec<_>>(), args.limit)?;
-    if let ([task], [job]) = (&tasks[..], &jobs[..]) {
-        shared.make(task, job, args.record.record, None)?;
-        return Ok(true);
-    }
-    let mut failed = 0;
-    for (i, (task, job)) in tasks.iter().zip(&jobs).enumerate() {
-        match shared.make(task, job, args.record.record, Some((i + 1, tasks.len()))) {
-            Ok(_) => {}
-            Err(Error::Cancelled) => return Err(Error::Cancelled),
-            Err(e) => {
-                say_error(&e, Some(&task.content));
-                failed += 1;
-            }
-        }
-    }
-    if failed > 0 && !json() {
-        eprintln!("ca2sis: {failed} of {} jobs failed", tasks.len());
-    }
-    Ok(failed == 0)
+    let several = tasks.len() > 1;
+    batch::each(&tasks, |i, task| {
+        let count = several.then_some((i + 1, tasks.len()));
+        shared.make(task, &jobs[i], args.record.record, count).map(|_| ())
+    })
 }
 
 impl JobArgs {
@@ -153,10 +140,9 @@ impl JobArgs {
         if self.method == How::Statistics && self.confidence {
             return Err(Error::invalid("--confidence is of the network's work: statistics have none"));
         }
-        if self.labels.is_none() && self.reference.is_empty() {
+        if self.morph != 1.0 && self.target_labels.is_none() {
             return Err(Error::invalid(
-                "no look and no label map are given: name the content's label map with --labels, and the look with --reference \
-                 and --reference-labels or with --style",
+                "--morph is how far the layout goes to --target-labels: name that label map too",
             ));
         }
         self.reference.check()
@@ -200,7 +186,7 @@ impl Shared {
         check_interrupt()?;
         let Self { model, device, network, limit, styles, hashes } = self;
         let network = network.as_ref();
-        let Task { content: content_path, output, settings } = task;
+        let Task { content: content_path, output, settings, row: _ } = task;
         let classes = asked(&job.classes, model.classes())?;
         let content = Picture::read(content_path)?;
         content.check_writable(output)?;
@@ -267,9 +253,7 @@ impl Shared {
                 ("unseen", names(model.classes(), &report.unseen)),
             ],
         };
-        if let Some(folder) = output.parent().filter(|p| !p.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-        }
+        make_folder_of(output)?;
         let heat_map = match &report.confidence {
             Some(figures) => Some((figures, figures.heat_map(content.width(), content.height())?)),
             None => None,
@@ -278,10 +262,16 @@ impl Shared {
         if let Some((figures, heat_map)) = heat_map {
             heat_map.write(output.with_extension("confidence.png"))?;
             if !json() {
-                say!("confidence {:.2} of 1", figures.overall);
+                let of = count.map_or(String::new(), |_| format!("{}: ", content_path.display()));
+                let (figure, doubtful) = (figures.overall, Confidence::DOUBTFUL);
+                say!("{of}confidence {figure:.2} of 1 (below {doubtful} a result is doubtful)");
             }
         }
-        advise(&report.advice(model.classes()));
+        let mut advice = report.advice(model.classes());
+        if let (Some(path), Some(true)) = (&job.mask, mask.as_ref().map(Mask::is_black)) {
+            advice.push(format!("{} is black all over, so that nothing is changed", path.display()));
+        }
+        advise(&advice, count.map(|_| content_path.as_path()));
         if json() {
             say!("{}", serde_json::to_string(&record).expect("a record has only texts as keys"));
         }
@@ -299,7 +289,7 @@ fn again(path: &Path, args: &Args) -> Result<bool> {
     let settings = repeat.settings.clone();
     let job: JobArgs = settings.parse()?;
     job.check()?;
-    let task = Task { content, output, settings };
+    let task = Task { content, output, settings, row: None };
     batch::check::<JobArgs>(std::slice::from_ref(&task))?;
     let (model, model_args) = repeat.open_model(&args.model)?;
     catch_interrupts();

@@ -6,7 +6,7 @@ use ca2sis::model::{Class, Model};
 use ca2sis::style::Style;
 use ca2sis::{Error, Result};
 
-use crate::common::{LimitArgs, ModelArgs, ReferenceArgs, check_output, json, say};
+use crate::common::{LimitArgs, ModelArgs, ReferenceArgs, check_output, json, make_folder_of, say};
 
 /// Keep looks as files, mix them, show what is in them
 #[derive(clap::Args)]
@@ -63,6 +63,7 @@ pub fn run(args: Args) -> Result<bool> {
             check_output(&output, &reference.paths())?;
             let (model, network) = model.open()?;
             let style = reference.style(&model, &network, limit)?;
+            make_folder_of(&output)?;
             style.save(&model, &output)?;
             say(&model, &style, &output)
         }
@@ -73,6 +74,7 @@ pub fn run(args: Args) -> Result<bool> {
             let weights = table(styles.len(), &weights, &class, model.classes())?;
             let rows = weights.chunks_exact(model.classes().len());
             let mixed = Style::mix(&read.iter().zip(rows).collect::<Vec<_>>())?;
+            make_folder_of(&output)?;
             mixed.save(&model, &output)?;
             say(&model, &mixed, &output)
         }

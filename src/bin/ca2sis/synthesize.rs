@@ -10,8 +10,8 @@ use ca2sis::{Error, Result, device};
 use clap::ArgMatches;
 
 use crate::common::{
-    Hashes, LimitArgs, Made, ModelArgs, RecordArgs, ReferenceArgs, check_output, json, names, note, say,
-    write_result,
+    Hashes, LimitArgs, Made, ModelArgs, RecordArgs, ReferenceArgs, check_output, json, make_folder_of, names,
+    note, say, share, write_result,
 };
 use crate::progress::Bar;
 use crate::repeat::Repeat;
@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(short, long)]
     output: PathBuf,
     /// Make the picture of a record again, bit for bit on the same device: an OUTPUT.json, or a PNG with one inside
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["labels", "target_labels", "reference", "style", "seed"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["labels", "target_labels", "reference", "reference_labels", "style", "weights", "seed", "morph", "plain", "rights"])]
     from_record: Option<PathBuf>,
     #[command(flatten)]
     record: RecordArgs,
@@ -54,7 +54,7 @@ struct JobArgs {
     #[arg(long, value_name = "LABELS")]
     target_labels: Option<PathBuf>,
     /// How far the shapes have moved to the target labels, from 0 to 1
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = share)]
     morph: f32,
     /// The network's picture as it stands
     #[arg(long)]
@@ -88,6 +88,11 @@ fn make(
     let Some(labels) = labels else {
         return Err(Error::invalid("the label map is missing: name it with --labels"));
     };
+    if *morph != 1.0 && target_labels.is_none() {
+        return Err(Error::invalid(
+            "--morph is how far the shapes have moved to --target-labels: name that label map too",
+        ));
+    }
     if seed.is_none() {
         reference.check()?;
     }
@@ -134,6 +139,7 @@ fn make(
         rights: rights.clone(),
         notes: vec![("missing", names(model.classes(), &missing))],
     };
+    make_folder_of(&args.output)?;
     let record = write_result(picture, &args.output, args.record.record, made, &mut hashes)?;
     note(model.classes(), &missing, "in no style of the reference's, as it lacks them");
     if json() {
