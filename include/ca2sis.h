@@ -264,7 +264,8 @@
 #define CA2_METHOD_STATISTICS 1
 
 /**
- * In `notes`: to be restyled, but the style lacks the class: it kept its own look.
+ * In `notes`: to be restyled, but the style lacks the class: it kept its own look, or was drawn without one where the target labels
+ * alone show it.
  */
 #define CA2_NOTE_MISSING 1
 

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Component, Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use crate::image::{Picture, RECORD_KEYWORD, Samples};
@@ -23,9 +23,15 @@ const MAX_RECORD: u64 = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
     /// Relative to the record's folder, or absolute; in a record inside a picture, its name alone.
+    #[serde(serialize_with = "as_text")]
     pub file: PathBuf,
     /// SHA-256 of the file in hexadecimal.
     pub sha256: String,
+}
+
+/// A path as JSON can hold it: what of a name is no Unicode is lost, and not found again.
+fn as_text<S: Serializer>(path: &Path, to: S) -> std::result::Result<S::Ok, S::Error> {
+    to.serialize_str(&path.to_string_lossy())
 }
 
 /// Which weights made a result.
@@ -53,6 +59,7 @@ impl ModelId {
 /// What was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Output {
+    #[serde(serialize_with = "as_text")]
     pub file: PathBuf,
     /// [`pixel_hash`] of the picture before it was encoded.
     pub pixels: String,

@@ -557,6 +557,31 @@ fn models_are_listed_shown_and_checked() {
     let hash = ca2sis::record::file_hash(&desk.at("models/one.safetensors")).unwrap();
     assert_eq!(check.stdout, format!("{hash}  models/one.safetensors\n"));
     check.fails(1, &["two.safetensors", "NaN"]);
+    // The labeler's weights are read when it is first used: a check reads them too.
+    let whole = desk.at("models/two.safetensors");
+    write_whole_model(&whole, 1);
+    let mut bytes = fs::read(&whole).unwrap();
+    let length = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&bytes[8..length]).unwrap();
+    let labeler = header.as_object().unwrap().iter().find(|(name, _)| name.starts_with("labeler.")).unwrap();
+    let begin = length + labeler.1["data_offsets"][0].as_u64().unwrap() as usize;
+    bytes[begin..begin + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&whole, bytes).unwrap();
+    desk.run(&["models", "check", "models/two.safetensors"]).fails(1, &["two.safetensors", labeler.0, "NaN"]);
+}
+
+/// The demo's files have names that a user's may have.
+#[test]
+fn the_demo_replaces_nothing_but_a_demo() {
+    let desk = Desk::new();
+    fs::create_dir(desk.at("own")).unwrap();
+    fs::copy(desk.at("maps/a.png"), desk.at("own/labels.png")).unwrap();
+    let before = fs::read(desk.at("own/labels.png")).unwrap();
+    desk.run(&["demo", "--out", "own"]).fails(2, &["own/labels.png is there already", "--out"]);
+    assert_eq!(
+        (desk.list("own"), fs::read(desk.at("own/labels.png")).unwrap()),
+        (vec!["labels.png".into()], before)
+    );
 }
 
 #[test]

@@ -289,6 +289,8 @@ fn sizes_are_not_believed() {
     refused(one(|_, s| s.bytes.truncate(12)), "cut short");
     // A storage that says it is larger than the file.
     refused(one(|w, s| (s.elements, w.shape, w.strides) = (1 << 30, vec![1 << 30], vec![1])), "cut short");
+    // One element, shown a thousand million times.
+    refused(one(|w, s| (s.elements, w.shape, w.strides) = (1 << 30, vec![1 << 30], vec![0])), "cut short");
     let text = Pickle::new().op(b"X").op(&u32::MAX.to_le_bytes()).stop();
     let long = Pickle::new().op(&[0x8d]).op(&u64::MAX.to_le_bytes()).stop();
     for pickle in [text, long] {

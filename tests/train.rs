@@ -450,6 +450,29 @@ fn a_labeler_learns_and_leaves_the_rest_of_its_model_as_it_was() {
     assert!((0.5..=1.0).contains(&found.confidence), "{}", found.confidence);
 }
 
+/// An imported model has its weights in f32, and this third is no half.
+#[test]
+fn a_labelers_run_rounds_nothing_of_a_model_in_f32() {
+    let root = tempfile::tempdir().unwrap();
+    write_data(root.path());
+    let path = model_without_labeler(root.path());
+    let half = Model::open(&path).unwrap();
+    let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
+    for tensor in tensors.values_mut() {
+        *tensor = (tensor.to_dtype(candle_core::DType::F32).unwrap() / 3.0).unwrap();
+    }
+    let init = root.path().join("whole.safetensors");
+    let tensors = tensors.into_iter().collect();
+    ca2sis::model::save(&init, half.metadata(), &tensors, candle_core::DType::F32).unwrap();
+    let out = root.path().join("labeler");
+    train(&Recipe { steps: 1, ..labeler_recipe(root.path(), &init) }, &out).unwrap();
+    let after = candle_core::safetensors::load(RunDir::new(&out).model(), &Device::Cpu).unwrap();
+    for (name, tensor) in &tensors {
+        let values = |t: &candle_core::Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(values(tensor), values(&after[name]), "{name}");
+    }
+}
+
 #[test]
 fn a_labelers_run_that_was_stopped_goes_on_bit_for_bit() {
     let root = tempfile::tempdir().unwrap();

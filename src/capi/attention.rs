@@ -98,8 +98,9 @@ pub unsafe extern "C" fn ca2_attention(
     guard(|| {
         // SAFETY: as this function's documentation asks, in this whole body.
         unsafe {
-            let model = ca2_model::borrow(model, "model")?;
-            let style = ca2_style::borrow(style, "style")?.of(model, "style")?;
+            let model = &*ca2_model::hold(model, "model")?;
+            let style = &*ca2_style::hold(style, "style")?;
+            let style = style.of(model, "style")?;
             let options = read_options(options, "options")?;
             let loaded = &model.loaded;
             loaded.context().check_not_in_callback()?;
@@ -163,7 +164,7 @@ pub unsafe extern "C" fn ca2_attention_plan(
     guard(|| {
         // SAFETY: as this function's documentation asks, in this whole body.
         unsafe {
-            let model = ca2_model::borrow(model, "model")?;
+            let model = &*ca2_model::hold(model, "model")?;
             let out = out_value(needed, "needed")?;
             let outputs = outputs(model, maps, map_count)?;
             *out = self::needed(model, labels, outputs.iter().map(|(_, output)| output))?;

@@ -172,8 +172,7 @@ pub unsafe extern "C" fn ca2_context_device(
 ) -> ca2_status {
     guard(|| {
         // SAFETY: as this function's documentation asks.
-        let context = unsafe { Handle::borrow(context, "context")? };
-        let context: &ca2_context = context;
+        let context: &ca2_context = &*unsafe { Handle::hold(context, "context")? };
         // SAFETY: as this function's documentation asks; checked before it is written.
         unsafe {
             check_sized(info, "info")?;

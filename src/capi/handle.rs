@@ -16,11 +16,19 @@ pub(super) trait Handle: Sized + Send + Sync + 'static {
         *out = Arc::into_raw(Arc::new(self)).cast_mut();
     }
 
+    /// A reference of this call's own: C may release the last of its during the call, in a callback or on another thread.
+    ///
     /// # Safety
-    /// `handle` is NULL, or C holds a reference to it for as long as `'a`.
-    unsafe fn borrow<'a>(handle: *const Self, name: &str) -> Result<&'a Self> {
-        // SAFETY: as the caller says; `give` made it from an Arc, and nothing changes it.
-        unsafe { handle.as_ref() }.ok_or_else(|| null(name))
+    /// `handle` is NULL, or C holds a reference to it.
+    unsafe fn hold(handle: *const Self, name: &str) -> Result<Arc<Self>> {
+        if handle.is_null() {
+            return Err(null(name));
+        }
+        // SAFETY: `give` made it from an Arc, and at least one count of it is C's; the one that is added is the new Arc's.
+        unsafe {
+            Arc::increment_strong_count(handle);
+            Ok(Arc::from_raw(handle))
+        }
     }
 
     /// # Safety

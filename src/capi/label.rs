@@ -89,7 +89,7 @@ pub unsafe extern "C" fn ca2_label(
     guard(|| {
         // SAFETY: as this function's documentation asks, in this whole body.
         unsafe {
-            let model = ca2_model::borrow(model, "model")?;
+            let model = &*ca2_model::hold(model, "model")?;
             let options = read_options(options, "options")?;
             let loaded = &model.loaded;
             loaded.context().check_not_in_callback()?;
@@ -137,7 +137,7 @@ pub unsafe extern "C" fn ca2_label_plan(
     guard(|| {
         // SAFETY: as this function's documentation asks, in this whole body.
         unsafe {
-            let model = ca2_model::borrow(model, "model")?;
+            let model = &*ca2_model::hold(model, "model")?;
             let out = out_value(needed, "needed")?;
             read_options(options, "options")?;
             let picture = Input::new(picture, "picture")?;

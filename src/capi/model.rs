@@ -125,7 +125,8 @@ unsafe fn open(
         // SAFETY: as the caller says.
         let out = unsafe { out_handle(out, "out")? };
         // SAFETY: as the caller says.
-        let context: &ca2_context = unsafe { Handle::borrow(context, "context")? };
+        let context: &ca2_context = &*unsafe { Handle::hold(context, "context")? };
+        context.context.check_not_in_callback()?;
         ca2_model::new(context.context.load(&model()?)?).give(out);
         Ok(())
     })
@@ -202,7 +203,7 @@ pub unsafe extern "C" fn ca2_model_get_info(
 ) -> ca2_status {
     guard(|| {
         // SAFETY: as this function's documentation asks.
-        let model = unsafe { ca2_model::borrow(model, "model")? };
+        let model = unsafe { ca2_model::hold(model, "model")? };
         // SAFETY: as this function's documentation asks.
         unsafe { check_sized(info, "info")? };
         let network = &model.loaded.model().metadata().network;
@@ -239,7 +240,7 @@ pub unsafe extern "C" fn ca2_model_get_class(
 ) -> ca2_status {
     guard(|| {
         // SAFETY: as this function's documentation asks.
-        let model = unsafe { ca2_model::borrow(model, "model")? };
+        let model = unsafe { ca2_model::hold(model, "model")? };
         // SAFETY: as this function's documentation asks.
         unsafe { check_sized(info, "info")? };
         let class =
@@ -278,7 +279,7 @@ pub unsafe extern "C" fn ca2_model_find_class(
 ) -> ca2_status {
     guard(|| {
         // SAFETY: as this function's documentation asks.
-        let (model, name) = unsafe { (ca2_model::borrow(model, "model")?, handle::text(name, "name")?) };
+        let (model, name) = unsafe { (ca2_model::hold(model, "model")?, handle::text(name, "name")?) };
         // SAFETY: as this function's documentation asks.
         let index = unsafe { out_value(index, "index")? };
         let classes = model.loaded.model().classes();
@@ -309,7 +310,7 @@ pub unsafe extern "C" fn ca2_model_fingerprint(
         let out = unsafe { out_value(fingerprint, "fingerprint")? };
         *out = ptr::null();
         // SAFETY: as this function's documentation asks.
-        let model = unsafe { ca2_model::borrow(model, "model")? };
+        let model = unsafe { ca2_model::hold(model, "model")? };
         *out = model.fingerprint.get_or_init(|| text(model.loaded.model().hash())).as_ptr();
         Ok(())
     })

@@ -100,7 +100,8 @@ unsafe impl Sized1 for ca2_restyle_options {
     const FIRST: usize = 96;
 }
 
-/// In `notes`: to be restyled, but the style lacks the class: it kept its own look.
+/// In `notes`: to be restyled, but the style lacks the class: it kept its own look, or was drawn without one where the target labels
+/// alone show it.
 pub const CA2_NOTE_MISSING: u8 = 1;
 /// In `notes`: asked for in `classes`, but no label map has it.
 pub const CA2_NOTE_ABSENT: u8 = 2;
@@ -372,11 +373,12 @@ pub unsafe extern "C" fn ca2_restyle(
     guard(|| {
         // SAFETY: as this function's documentation asks, in this whole body.
         unsafe {
-            let model = ca2_model::borrow(model, "model")?;
+            let model = &*ca2_model::hold(model, "model")?;
             let loaded = &model.loaded;
             loaded.context().check_not_in_callback()?;
             let in_content = Input::new(content, "content")?;
-            let style = ca2_style::borrow(style, "style")?.of(model, "style")?;
+            let style = &*ca2_style::hold(style, "style")?;
+            let style = style.of(model, "style")?;
             if !report.is_null() {
                 check_sized(report, "report")?;
             }
@@ -460,12 +462,13 @@ pub unsafe extern "C" fn ca2_restyle_plan(
     guard(|| {
         // SAFETY: as this function's documentation asks, in this whole body.
         unsafe {
-            let model = ca2_model::borrow(model, "model")?;
+            let model = &*ca2_model::hold(model, "model")?;
             let needed = out_value(needed, "needed")?;
             if in_place > 1 {
                 return Err(Error::unsupported(format!("in_place is {in_place}, not 0 or 1")));
             }
-            let style = ca2_style::borrow(style, "style")?.of(model, "style")?;
+            let style = &*ca2_style::hold(style, "style")?;
+            let style = style.of(model, "style")?;
             let read = read(model, content, labels, options, None)?;
             *needed = read.needed(model, style, in_place == 1 || read.options.progress.is_some())?;
             Ok(())

@@ -86,7 +86,7 @@ pub unsafe extern "C" fn ca2_style_extract(
         // SAFETY: as this function's documentation asks, in this whole body.
         unsafe {
             let out = out_handle(out, "out")?;
-            let model = ca2_model::borrow(model, "model")?;
+            let model = &*ca2_model::hold(model, "model")?;
             let options = read_options(options, "options")?;
             let loaded = &model.loaded;
             loaded.context().check_not_in_callback()?;
@@ -134,7 +134,7 @@ pub unsafe extern "C" fn ca2_style_extract_plan(
     guard(|| {
         // SAFETY: as this function's documentation asks, in this whole body.
         unsafe {
-            let model = ca2_model::borrow(model, "model")?;
+            let model = &*ca2_model::hold(model, "model")?;
             let needed = out_value(needed, "needed")?;
             read_options(options, "options")?;
             *needed = extract_needed(model, &Input::new(reference, "reference")?, labels)?;
@@ -169,7 +169,7 @@ pub unsafe extern "C" fn ca2_style_mix(
             let pointers = array(styles, style_count, "styles")?;
             let mut parts = Vec::with_capacity(pointers.len());
             for (i, &pointer) in pointers.iter().enumerate() {
-                parts.push(ca2_style::borrow(pointer, &format!("styles[{i}]"))?);
+                parts.push(ca2_style::hold(pointer, &format!("styles[{i}]"))?);
             }
             let Some(first) = parts.first() else {
                 return Err(Error::invalid("style_count is 0: a mix needs at least one style"));
@@ -210,8 +210,7 @@ pub unsafe extern "C" fn ca2_style_has_class(
 ) -> ca2_status {
     guard(|| {
         // SAFETY: as this function's documentation asks.
-        let (style, present) =
-            unsafe { (ca2_style::borrow(style, "style")?, out_value(present, "present")?) };
+        let (style, present) = unsafe { (ca2_style::hold(style, "style")?, out_value(present, "present")?) };
         let classes = style.model.model().classes().len();
         if index as usize >= classes {
             return Err(beyond("index", index, classes));
@@ -239,7 +238,7 @@ pub unsafe extern "C" fn ca2_style_save_memory(
 ) -> ca2_status {
     guard(|| {
         // SAFETY: as this function's documentation asks.
-        let (style, size) = unsafe { (ca2_style::borrow(style, "style")?, out_value(size, "size")?) };
+        let (style, size) = unsafe { (ca2_style::hold(style, "style")?, out_value(size, "size")?) };
         let bytes = style.style.to_bytes(style.model.model())?;
         let room = std::mem::replace(size, bytes.len());
         if buffer.is_null() {
@@ -266,7 +265,7 @@ pub unsafe extern "C" fn ca2_style_save_memory(
 pub unsafe extern "C" fn ca2_style_save(style: *const ca2_style, path: *const c_char) -> ca2_status {
     guard(|| {
         // SAFETY: as this function's documentation asks.
-        let (style, path) = unsafe { (ca2_style::borrow(style, "style")?, handle::path(path, "path")?) };
+        let (style, path) = unsafe { (ca2_style::hold(style, "style")?, handle::path(path, "path")?) };
         style.style.save(style.model.model(), &path)
     })
 }
@@ -293,7 +292,7 @@ pub unsafe extern "C" fn ca2_style_open_memory(
         // SAFETY: as this function's documentation asks, in this whole body.
         unsafe {
             let out = out_handle(out, "out")?;
-            let model = ca2_model::borrow(model, "model")?;
+            let model = &*ca2_model::hold(model, "model")?;
             if data.is_null() {
                 return Err(handle::null("data"));
             }
@@ -320,7 +319,7 @@ pub unsafe extern "C" fn ca2_style_open(
         // SAFETY: as this function's documentation asks, in this whole body.
         unsafe {
             let out = out_handle(out, "out")?;
-            let model = ca2_model::borrow(model, "model")?;
+            let model = &*ca2_model::hold(model, "model")?;
             let style = Style::open(model.loaded.model(), &handle::path(path, "path")?)?;
             ca2_style { model: model.loaded.clone(), style }.give(out);
             Ok(())

@@ -89,7 +89,7 @@ pub unsafe extern "C" fn ca2_synthesize(
     guard(|| {
         // SAFETY: as this function's documentation asks, in this whole body.
         unsafe {
-            let model = ca2_model::borrow(model, "model")?;
+            let model = &*ca2_model::hold(model, "model")?;
             let options = read_options(options, "options")?;
             let loaded = &model.loaded;
             loaded.context().check_not_in_callback()?;
@@ -114,9 +114,13 @@ pub unsafe extern "C" fn ca2_synthesize(
                     Some((self::labels(options.target_labels, name, loaded.model())?, options.morph))
                 }
             };
+            let held;
             let look = match style.is_null() {
                 true => Look::Noise(options.seed),
-                false => Look::Style(ca2_style::borrow(style, "style")?.of(model, "style")?),
+                false => {
+                    held = ca2_style::hold(style, "style")?;
+                    Look::Style(held.of(model, "style")?)
+                }
             };
             let morph = target.as_ref().map(|(map, share)| (map, *share));
             let job = Synthesis { labels: &map, morph, look, finish: options.plain == 0 };
@@ -152,7 +156,7 @@ pub unsafe extern "C" fn ca2_synthesize_plan(
     guard(|| {
         // SAFETY: as this function's documentation asks, in this whole body.
         unsafe {
-            let model = ca2_model::borrow(model, "model")?;
+            let model = &*ca2_model::hold(model, "model")?;
             let out = out_value(needed, "needed")?;
             let options = read_options(options, "options")?;
             *out = self::needed(model, labels, &options, &Output::new(output, "output")?)?;

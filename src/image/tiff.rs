@@ -276,9 +276,12 @@ mod tests {
             let back = read(file).unwrap();
             assert_eq!(back.samples(), picture.samples());
             let exif = back.metadata().exif.as_deref().unwrap();
-            // The reader stops at a zero; the file has all of it.
-            let read = texts.clone().map(|(tag, text)| (tag, text.split('\0').next().unwrap().to_owned()));
-            assert_eq!(exif_texts(exif), read, "big: {big}");
+            // The reader of the plain form stops at a zero; the file has all of it.
+            let first = |text: &str| text.split('\0').next().unwrap().to_owned();
+            let firsts = |texts: Vec<(u16, String)>| -> Vec<_> {
+                texts.into_iter().map(|(tag, text)| (tag, first(&text))).collect()
+            };
+            assert_eq!(firsts(exif_texts(exif)), firsts(texts.to_vec()), "big: {big}");
             assert_eq!(exif_entries(exif, 0x8769), taken, "big: {big}");
             assert_eq!(exif_entries(exif, 0x8825), place, "big: {big}");
         }

@@ -119,6 +119,19 @@ impl Model {
         if holds && Precision::Bf16.check(device).is_ok() { Precision::Bf16 } else { Precision::F32 }
     }
 
+    /// Reads every weight, and finds those that are no finite numbers.
+    ///
+    /// # Errors
+    /// [`Error::Format`] or [`Error::Model`] naming the tensor.
+    pub fn check(&self) -> Result<()> {
+        let Inner { metadata, weights, path, .. } = &*self.0;
+        for name in nn::manifest(&metadata.network)?.keys() {
+            weights.read(name).map_err(|what| fault(path.as_deref(), what))?;
+        }
+        weights.release();
+        Ok(())
+    }
+
     /// Builds the network on `device` with the weights as f32; those of the noise mapping are read when it is first used. It is in
     /// f32: [`precision`](Self::precision) says whether the model asks for less.
     ///

@@ -544,7 +544,7 @@ fn through_network(
         if style.has(class) {
             weights[class] = if own.has(class) { strength } else { 1.0 };
             replaced[class] = strength > 0.0;
-        } else if in_target[class] > 0 && (strength > 0.0 || in_labels[class] == 0) {
+        } else if in_target[class] > 0 && strength > 0.0 {
             report.missing.push(class);
         }
     }

@@ -261,6 +261,10 @@ impl Trained for LabelerTrainer {
         super::evaluate::write_panels(&panels, side, path)
     }
 
+    fn kept(&self) -> Vec<&Tensor> {
+        self.rest.values().collect()
+    }
+
     /// What the model says about itself stays, but for its version.
     fn model(&self, description: &Description, _: &Dataset) -> Result<(Metadata, BTreeMap<String, Tensor>)> {
         let mean = self.mean.tensors().clone();

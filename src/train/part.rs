@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use serde_json::{Map, Value, json};
 
 use super::data::Dataset;
@@ -47,6 +47,17 @@ pub trait Trained {
 
     /// A picture of up to `rows` held-out results.
     fn write_sheet(&self, data: &Dataset, rows: usize, path: &Path) -> Result<()>;
+
+    /// What of the model to begin with is kept as it is.
+    fn kept(&self) -> Vec<&Tensor>;
+
+    /// How the model file holds its weights: in f16, unless that would round what is kept.
+    fn stored(&self) -> DType {
+        match self.kept().iter().all(|tensor| tensor.dtype() == DType::F16) {
+            true => DType::F16,
+            false => DType::F32,
+        }
+    }
 
     /// The model file so far: what it says about itself, and its tensors.
     fn model(
@@ -103,6 +114,10 @@ impl Trained for Trainer {
 
     fn write_sheet(&self, data: &Dataset, rows: usize, path: &Path) -> Result<()> {
         evaluate::write_sheet(&self.network()?, data, rows, path)
+    }
+
+    fn kept(&self) -> Vec<&Tensor> {
+        self.labeler_tensors().collect()
     }
 
     fn model(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use candle_core::{DType, Device};
+use candle_core::Device;
 use serde_json::{Map, Value, json};
 
 use super::data::Dataset;
@@ -149,7 +149,7 @@ pub fn run(
         dir.write_recipe(trainer.recipe())?;
         dir.save(trainer, data.hash())?;
         let (metadata, tensors) = trainer.model(&options.description, &data)?;
-        model::save(&dir.model(), &metadata, &tensors, DType::F16)
+        model::save(&dir.model(), &metadata, &tensors, trainer.stored())
     };
     let (mut logged_at, mut logged) = (Instant::now(), trainer.steps_done());
     let mut fit = options.time_limit.filter(|_| options.fit_time).map(|limit| Fit::new(start + limit));
@@ -216,7 +216,7 @@ pub fn run(
         let (mut metadata, tensors) = trainer.model(&options.description, &data)?;
         let network = Model::open(&dir.model())?.network(device)?;
         metadata.bf16_db = evaluate::bf16_db(&network, &data, options.eval_limit)?;
-        model::save(&dir.model(), &metadata, &tensors, DType::F16)?;
+        model::save(&dir.model(), &metadata, &tensors, trainer.stored())?;
     }
     report(Event::Saved { done: trainer.steps_done() });
     Ok(ending)

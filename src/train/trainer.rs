@@ -396,6 +396,11 @@ impl Trainer {
         self.mean.tensors().clone().into_iter().chain(labeler).collect()
     }
 
+    /// Those of the labeler of the model to begin with, as its file has them.
+    pub(super) fn labeler_tensors(&self) -> impl Iterator<Item = &Tensor> {
+        self.labeler.iter().flat_map(|(_, tensors)| tensors.values())
+    }
+
     /// The sizes of [`model`](Self::model).
     pub fn model_sizes(&self) -> Config {
         let labeler = self.labeler.as_ref().map(|(sizes, _)| sizes.clone());

@@ -775,6 +775,8 @@ static int32_t inside(void *data, float done) {
     uint64_t needed = 0;
     EXPECT(CA2_OK, ca2_label_plan(model, &content, NULL, &to, &needed));
     EXPECT(CA2_BUSY, ca2_model_open(context, model_path, &m));
+    EXPECT(CA2_BUSY, ca2_model_open(context, "/nonexistent.safetensors", &m));
+    EXPECT(CA2_BUSY, ca2_model_open_memory(context, "xx", 2, &m));
     EXPECT(CA2_OK, ca2_model_find_class(model, "sky", &index));
     EXPECT(CA2_OK, ca2_style_save_memory(style, NULL, &size));
     EXPECT(CA2_OK, ca2_model_open(other, model_path, &m)); /* another context's */
@@ -826,6 +828,23 @@ static int32_t release_inside(void *data, float done) {
     return CA2_CONTINUE;
 }
 
+/* All that the call itself was given: it holds references of its own. */
+struct given {
+    ca2_context *context;
+    ca2_model *model;
+    ca2_style *style;
+};
+
+static int32_t release_all_inside(void *data, float done) {
+    struct given *given = data;
+    (void)done;
+    ca2_style_release(given->style);
+    ca2_model_release(given->model);
+    ca2_context_release(given->context);
+    *given = (struct given){NULL, NULL, NULL};
+    return CA2_CONTINUE;
+}
+
 static void release_order(void) {
     static const int orders[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
     for (int i = 0; i < 6; i++) {
@@ -854,6 +873,17 @@ static void release_order(void) {
     options.progress_data = styles;
     EXPECT(CA2_OK, restyle(&options));
     CHECK(styles[0] == NULL);
+    struct given given = {NULL, NULL, NULL};
+    ca2_context_options one = CA2_CONTEXT_OPTIONS_INIT;
+    one.device = CA2_DEVICE_CPU;
+    one.threads = 1;
+    EXPECT(CA2_OK, ca2_context_create(&one, &given.context));
+    EXPECT(CA2_OK, ca2_model_open(given.context, model_path, &given.model));
+    EXPECT(CA2_OK, ca2_style_extract(given.model, &content, &map, NULL, &given.style));
+    options.progress = release_all_inside;
+    options.progress_data = &given;
+    EXPECT(CA2_OK, ca2_restyle(given.model, &content, &map, given.style, &options, &output, NULL));
+    CHECK(given.style == NULL);
     reset();
 }
 

@@ -229,6 +229,9 @@ def labels_are_a_layer_a_group_or_indices():
     gray16_labels, stored16 = a_layer(gray16, "labels"), a_layer(gray16, "labels")
     write(gray16_labels, "Y' u8", LABELS)
     write(stored16, "Y' u16", array.array("H", list(LABELS)).tobytes())
+    curve, curve16 = gray.duplicate(), gray16.duplicate()
+    for image in (curve, curve16):
+        image.set_color_profile(Gimp.ColorProfile.new_d50_gray_lab_trc())
     indexed = Gimp.file_load(NONINTERACTIVE, file("labels.png"))
     Gimp.context_set_interpolation(Gimp.InterpolationType.NONE)
     indexed.scale(*SIZE)
@@ -238,11 +241,12 @@ def labels_are_a_layer_a_group_or_indices():
             "u8 with alpha": with_alpha, "linear float": deep_labels, "Adobe RGB": label_layer(profiled),
             "group in the image": group_of_classes(scene.image), "group elsewhere": group_of_classes(opaque),
             "gray indices": gray_labels, "gray indices made deeper": gray16_labels, "gray 16-bit indices": stored16,
+            "gray indices in a profile": curve.get_layers()[0], "gray 16-bit indices in a profile": curve16.get_layers()[0],
             "indexed": indexed.get_layers()[0], "24 off": off}.items():
         new = scene.restyled(labels=item)
         scene.same(new, expected, name)
         scene.image.remove_layer(new)
-    for image in (opaque, deep, profiled, gray, gray16, indexed):
+    for image in (opaque, deep, profiled, gray, gray16, curve, curve16, indexed):
         image.delete()
     scene.delete()
 
@@ -702,9 +706,13 @@ def a_model_with_labeler_finds_the_labels_of_photograph_and_reference():
 
 @test
 def the_palette_has_the_classes_colours_by_name():
-    for _again in range(2):
+    for again in range(3):
         ok(call("plug-in-ca2sis-palette"))
         palette = Gimp.Palette.get_by_name("CA2-SIS studio")
+        if again == 1:
+            # Brought up to date where somebody changed it.
+            palette.set_entry_color(3, Gegl.Color.new("#123456"))
+            continue
         entries = [(palette.get_entry_name(i)[1], palette.get_entry_color(i)) for i in range(palette.get_color_count())]
         assert [name for name, _color in entries] == NAMES, entries
         image = Gimp.Image.new(1, 1, Gimp.ImageBaseType.RGB)

@@ -389,6 +389,11 @@ impl<'h> Clip<'h> {
         at(0).zip(at(1)).filter(|(first, last)| first <= last)
     }
 
+    /// The frame that there is for one that is asked for.
+    pub fn nearest_frame(&self, frame: f64) -> f64 {
+        self.frames().map_or(frame, |(first, last)| frame.clamp(first, last))
+    }
+
     /// Where the clip has pixels, in canonical coordinates.
     pub fn region(&self, time: f64) -> Result<OfxRectD> {
         let mut region = OfxRectD::default();

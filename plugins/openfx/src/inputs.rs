@@ -75,11 +75,7 @@ impl<'h> Inputs<'h> {
 
     /// The frame of the reference: the one that is set, as near as its clip comes to it.
     pub fn reference_time(&self, clip: &Clip, settings: &Settings) -> f64 {
-        match (settings.reference_frame, clip.frames()) {
-            (None, _) => self.time,
-            (Some(frame), Some((first, last))) => frame.clamp(first, last),
-            (Some(frame), None) => frame,
-        }
+        settings.reference_frame.map_or(self.time, |frame| clip.nearest_frame(frame))
     }
 
     /// Tells these pictures from others.
@@ -89,9 +85,11 @@ impl<'h> Inputs<'h> {
             hasher.update(&[u8::from(frame.is_some())]);
             frame.iter().for_each(|frame| frame.hash(hasher));
         }
-        for file in [&settings.labels_file, &settings.target_file, &settings.mask_file].into_iter().flatten()
-        {
-            Stamp::of(file)?.hash_into(hasher);
+        for file in [&settings.labels_file, &settings.target_file, &settings.mask_file] {
+            hasher.update(&[u8::from(file.is_some())]);
+            if let Some(file) = file {
+                Stamp::of(file)?.hash_into(hasher);
+            }
         }
         Ok(())
     }

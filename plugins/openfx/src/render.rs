@@ -131,8 +131,11 @@ fn clips(effect: &Effect, settings: &Settings, time: f64) -> Vec<(&'static std::
     let mut clips = vec![(kOfxImageEffectSimpleSourceClipName, time)];
     let context = effect.props().and_then(|p| p.string(kOfxImageEffectPropContext, 0)).unwrap_or_default();
     if context.as_bytes() != kOfxImageEffectContextFilter.to_bytes() {
-        let reference = settings.reference_frame.unwrap_or(time);
-        clips.extend([(LABELS, time), (MASK, time), (REFERENCE, reference), (REFERENCE_LABELS, reference)]);
+        let reference = |name| match (settings.reference_frame, effect.clip(name)) {
+            (Some(frame), Ok(clip)) => (name, clip.nearest_frame(frame)),
+            _ => (name, time),
+        };
+        clips.extend([(LABELS, time), (MASK, time), reference(REFERENCE), reference(REFERENCE_LABELS)]);
     }
     clips.retain(|(name, _)| effect.clip(name).is_ok_and(|clip| clip.connected()));
     clips
@@ -155,15 +158,17 @@ pub fn regions_of_interest(effect: &Effect, args: &Props, reply: &Props) -> OfxS
 pub fn frames_needed(effect: &Effect, args: &Props, reply: &Props) -> OfxStatus {
     let Ok(time) = args.double(kOfxPropTime, 0) else { return kOfxStatReplyDefault };
     let settings = Settings::at(effect, time);
+    let source = effect.clip(kOfxImageEffectSimpleSourceClipName);
+    let nearest = |frame| source.as_ref().map_or(frame, |clip| clip.nearest_frame(frame));
     for (name, at) in clips(effect, &settings, time) {
         let mut ranges = vec![(at, at)];
         // What lies on the source is read where the source is.
         if at == time && name != REFERENCE && name != REFERENCE_LABELS {
             match settings.over_time {
                 OverTime::EachFrame => {}
-                OverTime::Locked(frame) => ranges.push((frame, frame)),
+                OverTime::Locked(frame) => ranges.push((nearest(frame), nearest(frame))),
                 OverTime::Smoothed(radius) => {
-                    ranges = vec![(time - f64::from(radius), time + f64::from(radius))]
+                    ranges = vec![(nearest(time - f64::from(radius)), nearest(time + f64::from(radius)))]
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! The parameters: what there are, what they say of themselves, and their values at a time.
 
 use std::ffi::CStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ca2sis::device::Choice;
 use ca2sis::model::{Class, Model};
@@ -187,6 +187,8 @@ pub struct Settings {
     pub reference_labels_file: Option<PathBuf>,
     pub style_file: Option<PathBuf>,
     pub mask_file: Option<PathBuf>,
+    /// The files of labels, target labels and mask as the parameters have them, for all frames.
+    pub patterns: [String; 3],
     pub linear: bool,
     pub over_time: OverTime,
     /// The frame of the reference; none for each frame's own.
@@ -206,10 +208,12 @@ impl Settings {
         let number = |name: &CStr, default: f64| effect.double_at(name, time).unwrap_or(default) as f32;
         let whole = |name: &CStr, default: i32| effect.int_at(name, time).unwrap_or(default);
         let choice = |name: &CStr| whole(name, 0);
+        let pattern = |name: &CStr| effect.string_at(name, time).unwrap_or_default().trim().to_owned();
         let file = |name: &CStr| {
-            let path = effect.string_at(name, time).unwrap_or_default();
-            let path = path.trim();
-            (!path.is_empty()).then(|| PathBuf::from(numbered(path, time)))
+            let path = pattern(name);
+            // A file may have such a name itself.
+            let numbered = || if Path::new(&path).exists() { path.clone() } else { numbered(&path, time) };
+            (!path.is_empty()).then(|| PathBuf::from(numbered()))
         };
         Self {
             strength: number(c"strength", 1.0),
@@ -223,6 +227,7 @@ impl Settings {
             reference_labels_file: file(c"referenceLabelsFile"),
             style_file: file(c"styleFile"),
             mask_file: file(c"maskFile"),
+            patterns: [c"labelsFile", c"targetLabelsFile", c"maskFile"].map(pattern),
             linear: choice(c"encoding") == 1,
             over_time: match choice(c"overTime") {
                 1 => OverTime::Locked(f64::from(whole(c"lockFrame", 1))),
@@ -246,8 +251,9 @@ impl Settings {
 
     /// What a frame's colour change depends on, but for its pictures and the look.
     pub fn hash_change(&self, hasher: &mut Xxh3) {
-        let Self { strength, coupling, morph, automatic, linear, reloads, classes, .. } = self;
-        let values = format!("{strength} {coupling} {morph} {automatic} {linear} {reloads} {classes:?}");
+        let Self { strength, coupling, morph, automatic, linear, reloads, classes, patterns, .. } = self;
+        let values =
+            format!("{strength} {coupling} {morph} {automatic} {linear} {reloads} {classes:?} {patterns:?}");
         hasher.update(values.as_bytes());
     }
 

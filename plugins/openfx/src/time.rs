@@ -286,8 +286,8 @@ fn locked(
     material: &Material,
     watch: &mut Watch,
 ) -> Result<Arc<ColorChange>> {
-    let frames = effect.clip(kOfxImageEffectSimpleSourceClipName).ok().and_then(|clip| clip.frames());
-    let frame = frames.map_or(frame, |(first, last)| frame.clamp(first, last));
+    let source = effect.clip(kOfxImageEffectSimpleSourceClipName);
+    let frame = source.map_or(frame, |clip| clip.nearest_frame(frame));
     if frame == work.inputs.time {
         return work.own(effect, material, watch);
     }

@@ -1199,6 +1199,16 @@ fn changes_over_time_are_each_frames_locked_or_smoothed() {
     host.set_value("overTime", 1);
     host.set_value("lockFrame", 2);
     assert!(render(&host, 3.0) == library(3.0, &[(1.0, 2.0)]));
+    // With a mask, what was made without one is not taken on: it is as in a host that never rendered without.
+    let files = files(width, height);
+    host.set_value("maskFile", &*files.mask);
+    let masked = render(&host, 3.0);
+    host.end();
+    let host = start(&Form { other_times: false, ..Form::default() });
+    host.set_value("overTime", 1);
+    host.set_value("lockFrame", 2);
+    host.set_value("maskFile", &*files.mask);
+    assert!(masked == render(&host, 3.0));
     host.end();
 }
 

@@ -80,7 +80,7 @@ pub fn run(args: Args) -> Result<bool> {
     }
     for (class, path) in written {
         if json() {
-            say!("{}", serde_json::json!({ "class": class, "output": path }));
+            say!("{}", serde_json::json!({ "class": class, "output": path.display().to_string() }));
         } else {
             say!("{}", path.display());
         }

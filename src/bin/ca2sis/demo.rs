@@ -35,6 +35,17 @@ const SAMPLES: [(&str, &[u8]); 4] = [
 pub fn run(args: Args) -> Result<bool> {
     let out = &args.out;
     let (model, network) = args.model.open()?;
+    // Again into a demo's folder, but over nothing else.
+    let is_demo =
+        SAMPLES.iter().all(|(name, bytes)| fs::read(out.join(name)).is_ok_and(|there| there == *bytes));
+    let written =
+        SAMPLES.map(|(name, _)| name).into_iter().chain(["sheet.png", "result.png", "result.png.json"]);
+    if let Some(there) = written.map(|name| out.join(name)).find(|path| !is_demo && path.exists()) {
+        return Err(Error::invalid(format!(
+            "{} is there already: name another folder with --out",
+            there.display()
+        )));
+    }
     fs::create_dir_all(out).map_err(|e| Error::io(out, e))?;
     let [content, labels, reference, reference_labels] = SAMPLES.map(|(name, bytes)| {
         let path = out.join(name);

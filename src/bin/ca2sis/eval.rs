@@ -7,7 +7,7 @@ use ca2sis::nn::Network;
 use ca2sis::progress::Progress;
 use ca2sis::{Error, Result};
 
-use crate::common::{ModelArgs, check_output, json, open_device};
+use crate::common::{ModelArgs, check_output, json, open_device, say};
 use crate::progress::Bar;
 
 /// Measure results on pictures with label maps, beside simple methods
@@ -146,7 +146,9 @@ pub fn run(args: Args) -> Result<bool> {
     };
 
     if let Some(folder) = blind {
-        let beside = folder.with_extension("key.json");
+        let mut beside = folder.components().as_path().as_os_str().to_owned();
+        beside.push(".key.json");
+        let beside = PathBuf::from(beside);
         let key = args.key.as_deref().unwrap_or(&beside);
         let bar = Bar::new("blind sheets");
         let n = evaluation.blind(&Blind { between, folder, key }, Progress::new(&|done| bar.at(done)))?;
@@ -168,7 +170,7 @@ pub fn run(args: Args) -> Result<bool> {
     }
 
     if !json() {
-        println!("model {model}, data {}, seed {}", args.data.display(), args.seed);
+        say!("model {model}, data {}, seed {}", args.data.display(), args.seed);
     }
     let mut sheet = Sheet::default();
     for task in tasks {
@@ -177,9 +179,9 @@ pub fn run(args: Args) -> Result<bool> {
                 let mut line = table.to_json();
                 line["model"] = model.clone().into();
                 line["seed"] = args.seed.into();
-                println!("{line}");
+                say!("{line}");
             } else {
-                print!("\n{table}");
+                say!("\n{}", table.to_string().trim_end_matches('\n'));
             }
         }
     }

@@ -77,7 +77,7 @@ pub fn run(args: Args) -> Result<bool> {
     let parameters: usize = imported.tensors.values().map(|t| t.elem_count()).sum();
     if json() {
         let line = serde_json::json!({
-            "output": output, "name": metadata.name, "classes": metadata.classes.len(),
+            "output": output.display().to_string(), "name": metadata.name, "classes": metadata.classes.len(),
             "tensors": imported.tensors.len(), "parameters": parameters, "key": imported.dict,
             "prefix": imported.prefix, "ignored": imported.ignored,
         });

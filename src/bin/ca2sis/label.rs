@@ -80,8 +80,8 @@ pub fn run(args: Args) -> Result<bool> {
             say!(
                 "{}",
                 serde_json::json!({
-                    "content": task.content,
-                    "output": task.output,
+                    "content": task.content.display().to_string(),
+                    "output": task.output.display().to_string(),
                     "confidence": proposed.confidence,
                     "classes": shares,
                 })

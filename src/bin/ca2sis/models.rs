@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use ca2sis::model::{Metadata, Model};
 use ca2sis::{Error, Result};
-use candle_core::Device;
 
 use crate::common::{json, say, say_error};
 use crate::progress::{catch_interrupts, check_interrupt};
@@ -164,8 +163,7 @@ fn check(paths: &[PathBuf]) -> Result<bool> {
     for file in files {
         check_interrupt()?;
         let name = file.as_ref().map_or(INSIDE.to_owned(), |f| f.display().to_string());
-        // Building the network reads every weight, and finds those that are no finite numbers.
-        match open(file.as_deref()).and_then(|m| m.network(&Device::Cpu).map(|_| m)) {
+        match open(file.as_deref()).and_then(|m| m.check().map(|()| m)) {
             Ok(model) if json() => {
                 say!("{}", serde_json::json!({ "file": name, "sound": true, "sha256": model.hash() }))
             }

@@ -102,7 +102,7 @@ fn say(model: &Model, style: &Style, path: &std::path::Path) -> Result<bool> {
             classes.map(|c| c.name.as_str()).collect()
         };
         let line = serde_json::json!({
-            "style": path, "model": model.metadata().name, "model_sha256": model.hash(),
+            "style": path.display().to_string(), "model": model.metadata().name, "model_sha256": model.hash(),
             "classes": has(true), "missing": has(false),
         });
         say!("{line}");

@@ -12,7 +12,7 @@ use ca2sis::train::{self, Description, Ending, Event, MaskInit, Part, Recipe, Ru
 use ca2sis::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::common::open_device;
+use crate::common::{open_device, say};
 
 /// Train a model, or go on with a run.
 ///
@@ -251,12 +251,12 @@ pub fn run(args: Args) -> Result<bool> {
     bar.finish_and_clear();
     let model = RunDir::new(&options.out).model();
     match ending? {
-        Ending::Finished => println!("{steps} steps done; the model is {}", model.display()),
-        Ending::Stopped => println!(
+        Ending::Finished => say!("{steps} steps done; the model is {}", model.display()),
+        Ending::Stopped => say!(
             "stopped and saved after step {done_steps} of {steps}; the same command goes on. The model so far is {}",
             model.display()
         ),
-        Ending::TimeLimit => println!(
+        Ending::TimeLimit => say!(
             "time limit: saved after step {done_steps} of {steps}; the same command goes on. The model so far is {}",
             model.display()
         ),

@@ -278,6 +278,15 @@ impl Source {
                 tensor.shape, tensor.strides, tensor.offset, storage.elements
             ));
         }
+        // What the pickle says of a storage is no more to be trusted than what it says of tensors.
+        let there = self.length(&storage.key)?;
+        let claimed = storage.start.checked_add(storage.elements).and_then(|n| n.checked_mul(size));
+        if claimed.is_none_or(|claimed| claimed as u64 > there) {
+            return Err(format!(
+                "storage {:?} is cut short: {there} bytes are there for {} elements",
+                storage.key, storage.elements
+            ));
+        }
         let span = (end - tensor.offset) as u64 * size as u64;
         let start =
             storage.start.checked_add(tensor.offset).and_then(|n| n.checked_mul(size)).ok_or_else(overflow)?
@@ -316,6 +325,21 @@ impl Source {
             }
         }
         Ok(values)
+    }
+
+    /// How many bytes of a storage the file has.
+    fn length(&mut self, key: &str) -> Checked<u64> {
+        match self {
+            Self::Zip { archive, root } => {
+                let name = format!("{root}data/{key}");
+                archive.by_name(&name).map(|file| file.size()).map_err(|e| format!("{name}: {e}"))
+            }
+            Self::Legacy { storages, .. } => {
+                let &(begin, end) =
+                    storages.get(key).ok_or_else(|| format!("storage {key:?} is not in the file"))?;
+                Ok(end - begin)
+            }
+        }
     }
 
     /// At most `span` bytes of a storage from byte `start`.

@@ -11,13 +11,16 @@ KEPT, BYTES = 200, 200 << 20
 
 
 def folder():
-    path = os.path.join(Gimp.cache_directory(), "ca2sis")
-    os.makedirs(path, exist_ok=True)
-    return path
+    return os.path.join(Gimp.cache_directory(), "ca2sis")
 
 
 def path(name):
     return os.path.join(folder(), name)
+
+
+def make():
+    """Makes the folder, which what writes to it needs; an OSError where that cannot be."""
+    os.makedirs(folder(), exist_ok=True)
 
 
 def digest(*parts):
@@ -71,10 +74,15 @@ def write(name, data):
     import tempfile
     import zlib
     try:
+        make()
         file = tempfile.NamedTemporaryFile(dir=folder(), delete=False)
-        with file:
-            file.write(zlib.compress(data, 1))
-        os.replace(file.name, path(name))
+        try:
+            with file:
+                file.write(zlib.compress(data, 1))
+            os.replace(file.name, path(name))
+        except OSError:
+            os.unlink(file.name)
+            raise
         trim()
     except OSError:
         pass  # a cache that cannot be written only costs time

@@ -666,12 +666,24 @@ class Dialog:
         if chooser.run() == Gtk.ResponseType.OK:
             path = chooser.get_filename()
             path = path if path.endswith(styles.ENDING) else path + styles.ENDING
-            try:
-                self.style.save(path)
-                self.say(_("Saved as {}. To use it, choose File… under Reference.").format(path), "dialog-information")
-            except Trouble as trouble:
-                self.say(str(trouble), "dialog-error")
+            # The chooser has asked about the name that was typed, which may have lacked the ending.
+            if path == chooser.get_filename() or not os.path.exists(path) or self.may_replace(chooser, path):
+                self.save_style_as(path)
         chooser.destroy()
+
+    def may_replace(self, parent, path):
+        question = Gtk.MessageDialog(transient_for=parent, modal=True, message_type=Gtk.MessageType.QUESTION,
+                                     buttons=Gtk.ButtonsType.OK_CANCEL, text=_("{} is there already. Replace it?").format(path))
+        answer = question.run()
+        question.destroy()
+        return answer == Gtk.ResponseType.OK
+
+    def save_style_as(self, path):
+        try:
+            self.style.save(path)
+            self.say(_("Saved as {}. To use it, choose File… under Reference.").format(path), "dialog-information")
+        except Trouble as trouble:
+            self.say(str(trouble), "dialog-error")
 
     def show_help(self):
         page = help_page()

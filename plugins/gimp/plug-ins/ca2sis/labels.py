@@ -149,11 +149,11 @@ def of_layer(layer, area, model):
         alpha = pixels.get(buffer, x, y, width, height, "A u8")
         opaque(memoryview(alpha.data)[:width * height].tobytes(), name)
     if layer.is_gray():
-        deep = pixels.get(buffer, x, y, width, height, "Y' u16")
+        deep = pixels.get(buffer, x, y, width, height, "Y' u16", own=True)
         # A map of 16-bit indices as it was stored; one of 8 bits that GIMP made deeper has all values 257 times as large.
         if 0 < max(set(memoryview(deep.data)[:2 * width * height].cast("H"))) < 256:
             return Labels(deep, library.LABEL_U16)
-        return Labels(pixels.get(buffer, x, y, width, height, "Y' u8"), library.LABEL_U8)
+        return Labels(pixels.get(buffer, x, y, width, height, "Y' u8", own=True), library.LABEL_U8)
     return Labels(pixels.get(buffer, x, y, width, height, "R'G'B' u8"), library.LABEL_RGB_U8)
 
 
@@ -293,14 +293,22 @@ def labelled_by(item):
 
 def palette(model):
     """GIMP's palette of the classes' colours: made, or brought up to date."""
+    from gi.repository import Gegl
     name = palette_name(model)
     found = Gimp.Palette.get_by_name(name)
-    if found is not None and found.get_color_count() != len(model.classes):
+    wanted = [(each.name, Gegl.Color.new("#%02x%02x%02x" % each.color)) for each in model.classes]
+    if found is not None and not is_of(found, wanted):
         found.delete()
         found = None
     if found is None:
-        from gi.repository import Gegl
         found = Gimp.Palette.new(name)
-        for each in model.classes:
-            found.add_entry(each.name, Gegl.Color.new("#%02x%02x%02x" % each.color))
+        for entry in wanted:
+            found.add_entry(*entry)
     return found
+
+
+def is_of(palette, entries):
+    def has(i, name, color):
+        there = zip(palette.get_entry_color(i).get_rgba(), color.get_rgba())
+        return palette.get_entry_name(i)[1] == name and all(abs(a - b) < 1e-3 for a, b in there)
+    return palette.get_color_count() == len(entries) and all(has(i, *entry) for i, entry in enumerate(entries))

@@ -50,11 +50,19 @@ class Direct:
         self.name.argtypes, self.name.restype = [pointer], ctypes.c_char_p
         self.babl_format = babl.babl_format
         self.babl_format.argtypes, self.babl_format.restype = [ctypes.c_char_p], pointer
+        self.in_space = babl.babl_format_with_space
+        self.in_space.argtypes, self.in_space.restype = [ctypes.c_char_p, pointer], pointer
+        self.space = babl.babl_format_get_space
+        self.space.argtypes, self.space.restype = [pointer], pointer
         self.capsule = ctypes.pythonapi.PyCapsule_GetPointer
         self.capsule.argtypes, self.capsule.restype = [ctypes.py_object, ctypes.c_char_p], pointer
 
     def format(self, name):
         return self.babl_format(name.encode())
+
+    def own_format(self, name, buffer):
+        """The format in the buffer's own colour space, whatever its profile."""
+        return self.in_space(name.encode(), self.space(self.native(self.pointer(buffer))))
 
     def pointer(self, buffer):
         return self.capsule(buffer.__gpointer__, None)
@@ -71,11 +79,13 @@ def memory(size):
     return mmap.mmap(-1, max(size, 1))
 
 
-def get(buffer, x, y, width, height, format, scale=1.0):
-    """Pixels of a buffer, from (x, y) in its coordinates times `scale`. Beyond its edges they are 0."""
+def get(buffer, x, y, width, height, format, scale=1.0, own=False):
+    """Pixels of a buffer, from (x, y) in its coordinates times `scale`. Beyond its edges they are 0. `own`: not by way of sRGB, but in
+    the buffer's own colour space, so that values that mean no colours stay as they are."""
     data = memory(width * height * SIZES[format])
     if direct:
-        direct.get(direct.pointer(buffer), ctypes.byref(Rectangle(x, y, width, height)), scale, direct.format(format),
+        to = direct.own_format(format, buffer) if own else direct.format(format)
+        direct.get(direct.pointer(buffer), ctypes.byref(Rectangle(x, y, width, height)), scale, to,
                    ctypes.addressof(ctypes.c_ubyte.from_buffer(data)), 0, NO_ABYSS)
     else:
         got = buffer.get(Gegl.Rectangle.new(x, y, width, height), scale, format, NO_ABYSS)

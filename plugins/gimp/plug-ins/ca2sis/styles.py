@@ -27,6 +27,7 @@ def cached(model, key, extract):
             pass  # damaged, or of another format: made again
     style = extract()
     try:
+        cache.make()
         style.save(path)
         cache.trim()
     except (Trouble, OSError):
@@ -59,6 +60,7 @@ class Own:
         """After a restyling with it: keeps what is new."""
         if self.kept.handle and not report.content_style_used:
             try:
+                cache.make()
                 self.kept.save(cache.path(self.name))
                 cache.trim()
             except (Trouble, OSError):
@@ -77,7 +79,9 @@ class Remembered:
             raise Trouble(_("The reference of the last time is not there any more. Choose Filters > CA2-SIS Restyle… and pick a "
                             "reference."))
         try:
-            return model.open_style(path)
+            style = model.open_style(path)
+            cache.used(path)
+            return style
         except Trouble:
             raise Trouble(_("The reference of the last time was for another model. Choose Filters > CA2-SIS Restyle… and pick a "
                             "reference.")) from None
