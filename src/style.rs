@@ -162,12 +162,12 @@ impl Style {
         self.errors[index]
     }
 
-    /// Takes the network's known errors out of its picture of `labels` in this style: each class gets the mean colour back
-    /// that it had where the style was taken.
-    pub(crate) fn correct(&self, generated: &mut RgbImage, labels: &LabelMap) {
+    /// Takes a share of the network's known errors out of its picture of `labels` in this style: with all of them, each class gets
+    /// the mean colour back that it had where the style was taken.
+    pub(crate) fn correct(&self, generated: &mut RgbImage, labels: &LabelMap, share: f32) {
         for (pixel, &class) in generated.pixels.chunks_exact_mut(3).zip(labels.indices()) {
             let residual = self.residual(usize::from(class));
-            pixel.iter_mut().zip(residual).for_each(|(v, r)| *v = (*v + r).clamp(0.0, 1.0));
+            pixel.iter_mut().zip(residual).for_each(|(v, r)| *v = (*v + share * r).clamp(0.0, 1.0));
         }
     }
 

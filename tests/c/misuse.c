@@ -1305,7 +1305,7 @@ static void confidence(void) {
     ca2_style *s = NULL;
     EXPECT(CA2_OK, ca2_style_extract(model, &content, &land_map, NULL, &s));
     EXPECT(CA2_OK, ca2_restyle(model, &content, &map, s, NULL, &output, &report));
-    CHECK(strstr(report.advice, "as the reference lacks them: land, sea") != NULL);
+    CHECK(strstr(report.advice, "as it lacks them: land, sea") != NULL);
     CHECK(strchr(report.advice, '\n') == NULL);
     ca2_style_release(s);
     reset();

@@ -19,8 +19,8 @@ use crate::settings::Settings;
 
 /// Make a picture of a label map in a reference's style, or out of noise
 ///
-/// The picture has the label map's size, its edges where the map's are, and each class has the mean colour that it has in the
-/// reference. With --plain it is the network's as it stands, its longer side the model's resolution.
+/// The picture has the label map's size, its edges where the map's are, and each class comes nearer to the mean colour that it
+/// has in the reference. With --plain it is the network's as it stands, its longer side the model's resolution.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
