@@ -162,12 +162,22 @@ impl Style {
         self.errors[index]
     }
 
-    /// Takes a share of the network's known errors out of its picture of `labels` in this style: with all of them, each class gets
-    /// the mean colour back that it had where the style was taken.
-    pub(crate) fn correct(&self, generated: &mut RgbImage, labels: &LabelMap, share: f32) {
+    /// Takes the network's known errors out of its picture of `labels` in this style, or the `share` of each that is to be: with all
+    /// of them, each class gets the mean colour back that it had where the style was taken.
+    pub(crate) fn correct(
+        &self,
+        generated: &mut RgbImage,
+        labels: &LabelMap,
+        share: impl Fn([f32; 3]) -> f32,
+    ) {
+        let taken = |class| {
+            let residual = self.residual(class);
+            residual.map(|r| r * share(residual))
+        };
+        let taken: Vec<[f32; 3]> = (0..self.residuals.len()).map(taken).collect();
         for (pixel, &class) in generated.pixels.chunks_exact_mut(3).zip(labels.indices()) {
-            let residual = self.residual(usize::from(class));
-            pixel.iter_mut().zip(residual).for_each(|(v, r)| *v = (*v + share * r).clamp(0.0, 1.0));
+            let taken = taken[usize::from(class)];
+            pixel.iter_mut().zip(taken).for_each(|(v, r)| *v = (*v + r).clamp(0.0, 1.0));
         }
     }
 

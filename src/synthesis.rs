@@ -28,14 +28,20 @@ pub struct Synthesis<'a> {
     pub morph: Option<(&'a LabelMap, f32)>,
     pub look: Look<'a>,
     /// Whether the picture is finished: of the labels' size, its edges where theirs are, and each class nearer to the mean colour
-    /// that the style's picture showed, which a small network misses, by half of what it misses there. Otherwise it is the
-    /// network's as it stands.
+    /// that the style's picture showed, which a small network misses, by half of what it misses there or more. Otherwise it is
+    /// the network's as it stands.
     pub finish: bool,
 }
 
-/// How much of the network's error about each class of the style's picture is taken out of another picture. All of it is right
-/// for the picture itself; elsewhere the light falls otherwise, and on pairs of layout and look half of it is nearest to the truth.
-const KNOWN_ERROR: f32 = 0.5;
+/// How much of the network's error about a class of the style's picture (the mean colour missed, values in [0, 1]) is taken out of
+/// another picture. All of it is right for that picture itself. Elsewhere the light falls otherwise, and on pairs of layout and look
+/// half of it is nearest to the truth, where the error is as small as a trained network's; of a large one nearly all is.
+fn share_of_error(error: [f32; 3]) -> f32 {
+    /// An error of this size, squared, is taken out to three quarters.
+    const LARGE: f32 = 0.2;
+    let size: f32 = error.iter().map(|e| e * e).sum();
+    0.5 + 0.5 * size / (size + LARGE)
+}
 
 impl Synthesis<'_> {
     /// Bytes that [`run`](Self::run) allocates at most, beside the label maps and the model, for a finished picture of `size` or for
@@ -111,7 +117,7 @@ impl Synthesis<'_> {
             };
             let small = window.labels(layout, config.resolution);
             if let Look::Style(style) = self.look {
-                style.correct(&mut image, &small, KNOWN_ERROR);
+                style.correct(&mut image, &small, share_of_error);
             }
             let place = window.to_network(config.resolution);
             return Ok(shape::enlarge(&image, &small, &interior(&small), layout, place));

@@ -606,7 +606,7 @@ fn through_network(
     if !std::ptr::eq(labels, target) {
         let mut after = after;
         if morph == 1.0 {
-            wanted.correct(&mut after, &small_target, 1.0);
+            wanted.correct(&mut after, &small_target, |_| 1.0);
         }
         change.shape = Some(join(job, change, &after, morph));
         change.drawn = Some(after);
