@@ -401,6 +401,13 @@ fn a_record_is_made_again_bit_for_bit_or_refused() {
         }
         desk.run(&["restyle", "--from-record", name, "-o", "6.png"]).fails(3, &[name, reason]);
     }
+    // What the record says cannot be said otherwise.
+    for option in
+        [["--strength", "0.5"], ["--coupling", "1"], ["--method", "statistics"], ["--rights", "mine"]]
+    {
+        let again = ["restyle", "--from-record", "c.json", "-o", "7.png"];
+        desk.run(&[&again[..], &option].concat()).fails(2, &[option[0], "--from-record"]);
+    }
 }
 
 #[test]
