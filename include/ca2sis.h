@@ -893,7 +893,8 @@ typedef struct ca2_synthesize_options {
     float morph;
     /**
      * 0: the picture is finished, which makes it of the labels' size before it is resampled, its edges where theirs are, and each class
-     * nearer to the mean colour that the style's picture showed, by half or more of what the network misses there. 1: the network's picture as it stands.
+     * nearer to the mean colour that the style's picture showed, by half or more of what the network misses there. 1: the
+     * network's picture as it stands.
      */
     uint32_t plain;
     /**

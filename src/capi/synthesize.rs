@@ -29,7 +29,8 @@ pub struct ca2_synthesize_options {
     /// How far the shapes have moved to `target_labels`: 0 not at all, 1 whole.
     pub morph: f32,
     /// 0: the picture is finished, which makes it of the labels' size before it is resampled, its edges where theirs are, and each class
-    /// nearer to the mean colour that the style's picture showed, by half or more of what the network misses there. 1: the network's picture as it stands.
+    /// nearer to the mean colour that the style's picture showed, by half or more of what the network misses there. 1: the
+    /// network's picture as it stands.
     pub plain: u32,
     /// Told how far it is; may be NULL.
     pub progress: ca2_progress_fn,

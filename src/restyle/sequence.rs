@@ -130,8 +130,8 @@ pub fn restyle_by(
             "the weights of the changes are {weights:?}: give at least one above 0"
         )));
     }
-    let all = changes.iter().map(|&(_, change)| change).chain(own);
-    if all.into_iter().any(|change| change.regions.class_count() != strengths.len()) {
+    let mut all = changes.iter().map(|&(_, change)| change).chain(own);
+    if all.any(|change| change.regions.class_count() != strengths.len()) {
         return Err(Error::invalid("a change of another model's classes"));
     }
     if let Some(own) = own.filter(|own| own.size != size) {
