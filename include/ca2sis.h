@@ -105,7 +105,8 @@
 #define CA2_DEVICE_METAL 3
 
 /**
- * 24 bits of mantissa: none are lost. Every device.
+ * Every device: 24 bits of mantissa, none are lost. CPUs with AMX take 16 of them when they generate pictures, as the sum of two bfloat16:
+ * within 1e-3 of [-1, 1] from the network either way.
  */
 #define CA2_PRECISION_F32 0
 

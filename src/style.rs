@@ -283,7 +283,8 @@ impl Style {
 fn fingerprint(rgb: &RgbImage, labels: &LabelMap, device: &Device, precision: Precision) -> String {
     let mut hash = Sha256::new();
     hash.update(concat!(env!("CARGO_PKG_VERSION"), "\0"));
-    let (location, level) = (device.location(), Level::best());
+    let level = device.is_cpu().then(Level::fastest);
+    let location = device.location();
     hash.update(format!("{location:?} {level:?} {precision} {} {}\0", rgb.width, rgb.height));
     hash.update(labels.indices());
     hash.update(rgb.pixels.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());

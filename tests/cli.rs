@@ -1,5 +1,7 @@
 //! The command as its users meet it: the built binary, on small pictures and a network of a few kilobytes.
 
+mod skip;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -739,8 +741,7 @@ fn pictures_are_made_in_the_precision_that_is_asked_for_and_their_record_says_so
     desk.run(&["restyle", "--from-record", "older.json", "-o", "again.png"]).quietly();
     if Precision::Bf16.check(&Device::Cpu).is_err() {
         refused("bf16", &["precision bf16: this CPU, without AVX-512 BF16, computes in f32 alone"]);
-        eprintln!("skipped: this CPU has no AVX-512 BF16");
-        return;
+        return skip::skipped("this CPU has no AVX-512 BF16");
     }
 
     let make = |more: &[&str], out: &str| {

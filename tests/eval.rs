@@ -1,7 +1,8 @@
 //! `ca2sis eval` on small made-up pictures whose figures can be worked out by hand, and on the studio pairs where they are.
 
+mod skip;
+
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -312,21 +313,18 @@ fn what_cannot_be_done_is_said() {
 }
 
 /// Where the project's data are, if they are there.
-fn shared(path: &str, test: &str) -> Option<PathBuf> {
+fn shared(path: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(path);
     if path.exists() {
         return Some(path);
     }
-    // Past the test harness, which keeps what passing tests print; tests/run counts and names these lines.
-    let _ = writeln!(std::io::stderr(), "\nskipped: {test} ({} is not there)", path.display());
+    skip::skipped(format!("{} is not there", path.display()));
     None
 }
 
 #[test]
 fn baselines_on_the_studio_pairs_are_the_known_ones() {
-    let Some(data) = shared("studio/pairs", "baselines_on_the_studio_pairs_are_the_known_ones") else {
-        return;
-    };
+    let Some(data) = shared("studio/pairs") else { return };
     let output = Command::new(env!("CARGO_BIN_EXE_ca2sis"))
         .args(["eval", "paired", "--json", "--methods", "identity,class-mean", "--data"])
         .arg(data)
@@ -346,8 +344,7 @@ fn baselines_on_the_studio_pairs_are_the_known_ones() {
 
 #[test]
 fn perceptual_distances_are_zero_for_the_truth_itself() {
-    let name = "perceptual_distances_are_zero_for_the_truth_itself";
-    let Some(weights) = shared("squeezenet1_0.safetensors", name) else { return };
+    let Some(weights) = shared("squeezenet1_0.safetensors") else { return };
     let fixture = Fixture::new();
     let tables = fixture
         .tables(&format!("perceptual --methods identity,class-mean --perceptual {}", weights.display()));

@@ -1,5 +1,7 @@
 //! The path that a GPU takes, as far as a machine without one can test it.
 
+mod skip;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -72,7 +74,7 @@ fn source_of(name: &str) -> Option<PathBuf> {
         Some(Path::new(package["manifest_path"].as_str()?).parent()?.to_owned())
     });
     if found.is_none() {
-        println!("skipped: operations against {name} (cargo metadata does not find its source)");
+        skip::skipped(format!("cargo metadata does not find the source of {name}"));
     }
     found
 }

@@ -1,5 +1,7 @@
 //! The command that measures everything on a GPU, rehearsed with the CPU in its place and a program that stands for PyTorch.
 
+mod skip;
+
 use std::path::Path;
 use std::process::Command;
 
@@ -18,8 +20,7 @@ print("torch compiled bf16 decode   120.0 ms median     110.0 min     130.0 max"
 fn the_command_for_a_gpu_is_rehearsed_and_its_table_has_every_row() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     if Command::new("python3").arg("--version").output().is_err() {
-        println!("skipped: the command for a GPU (no python3)");
-        return;
+        return skip::skipped("no python3");
     }
     let folder = tempfile::tempdir().unwrap();
     let (oracle, out) = (folder.path().join("oracle.py"), folder.path().join("gpu.json"));

@@ -43,7 +43,8 @@ impl ca2_context {
 
 impl Handle for ca2_context {}
 
-/// 24 bits of mantissa: none are lost. Every device.
+/// Every device: 24 bits of mantissa, none are lost. CPUs with AMX take 16 of them when they generate pictures, as the sum of two bfloat16:
+/// within 1e-3 of [-1, 1] from the network either way.
 pub const CA2_PRECISION_F32: u32 = 0;
 /// 11 bits, f32's range: CUDA devices, in their tensor cores.
 pub const CA2_PRECISION_TF32: u32 = 1;

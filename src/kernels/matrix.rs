@@ -51,7 +51,7 @@ impl Panels {
             if level.tiles() {
                 let columns = 0..lanes.min(n - p * width);
                 let columns = columns.filter_map(|j| source(p * width + j).map(|column| (j, column)));
-                return tiles::pack(k, lanes, b, columns, panel);
+                return tiles::pack(tiles::parts(level), k, lanes, b, columns, panel);
             }
             let count = lanes.min(n - p * width);
             let first = source(p * width);
@@ -127,12 +127,12 @@ impl Panels {
     }
 }
 
-/// Elements of a row or column as they lie: at [`Level::Bf16`] pairs.
+/// Elements of a row or column as they lie: at levels that take bfloat16, pairs of them.
 fn depth(level: Level, k: usize) -> usize {
     match level {
         Level::Bf16 => k.div_ceil(2),
         #[cfg(target_arch = "x86_64")]
-        Level::Amx => tiles::depth(k),
+        Level::Amx | Level::Bf16x3 => tiles::parts(level) * tiles::depth(k),
         _ => k,
     }
 }
@@ -164,35 +164,34 @@ pub(crate) struct Rows<'a> {
     pub row: usize,
     pub segments: usize,
     pub step: usize,
-    /// Whether they lie as the level's products take them already.
-    pub lowered: bool,
+    /// At which level's products they lie as those take them, if that is not as f32.
+    pub lowered: Option<Level>,
 }
 
 impl<'a> Rows<'a> {
     pub fn new(data: &'a [f32], row: usize) -> Self {
-        Self { data, row, segments: 1, step: 0, lowered: false }
+        Self { data, row, segments: 1, step: 0, lowered: None }
     }
 
     /// For several products at `level`: rows of `k` elements as those take them, in `buffer` where that is not how they lie.
     pub fn lowered(self, level: Level, rows: usize, k: usize, buffer: &'a mut Lines) -> Rows<'a> {
         #[cfg(target_arch = "x86_64")]
-        if level.lowers() && !self.lowered {
+        if level.lowers() && self.lowered.is_none() {
             assert!(level.is_available() && self.segments == 1, "rows of bfloat16");
             let depth = depth(level, k);
             if level.tiles() {
                 // Whole tiles are read. Rows an odd number of lines apart do not push each other out of L1.
-                let row = (depth / tiles::SIDE) | 1;
-                let row = row * tiles::SIDE;
+                let row = ((depth / tiles::SIDE) | 1) * tiles::SIDE;
                 let buffer = buffer.room(rows.next_multiple_of(tiles::SIDE) * row);
-                tiles::lower(rows, k, self.data, self.row, buffer, row);
-                return Rows { data: buffer, row, segments: 1, step: 0, lowered: true };
+                tiles::lower(tiles::parts(level), rows, k, self.data, self.row, buffer, row);
+                return Rows { data: buffer, row, segments: 1, step: 0, lowered: Some(level) };
             }
             let buffer = buffer.room(rows * depth);
             for (r, out) in buffer.chunks_exact_mut(depth).enumerate() {
                 // SAFETY: the level is available.
                 unsafe { narrow(&self.data[r * self.row..][..k], out) };
             }
-            return Rows { data: buffer, row: depth, segments: 1, step: 0, lowered: true };
+            return Rows { data: buffer, row: depth, segments: 1, step: 0, lowered: Some(level) };
         }
         let _ = (level, rows, k, buffer);
         self
@@ -203,15 +202,16 @@ impl<'a> Rows<'a> {
 /// whole tiles are read.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn lowered_pixels<'a>(
+    level: Level,
     x: &[f32],
     c: usize,
     more: usize,
     buffer: &'a mut Lines,
 ) -> (&'a [f32], usize) {
     assert!(c.is_multiple_of(tiles::STEP), "pixels of {c} channels for tiles");
-    let (pixels, depth) = (x.len() / c, tiles::depth(c));
+    let (pixels, depth) = (x.len() / c, depth(level, c));
     let all = buffer.room((pixels + more) * depth);
-    tiles::lower(pixels, c, x, c, all, depth);
+    tiles::lower(tiles::parts(level), pixels, c, x, c, all, depth);
     (all, depth)
 }
 
@@ -249,11 +249,17 @@ pub(crate) fn product(rows: usize, a: Rows, b: PanelsRef, start: Start, out: &mu
         return;
     }
     #[cfg(target_arch = "x86_64")]
-    if b.level.lowers() && !a.lowered {
+    if b.level.lowers() && a.lowered.is_none() {
         return with_kept(|buffer| {
             product(rows, a.lowered(b.level, rows, b.k, buffer), b, start, out, out_row);
         });
     }
+    assert!(
+        a.lowered.is_none_or(|l| l == b.level),
+        "rows laid out for {:?}, a matrix for {:?}",
+        a.lowered,
+        b.level
+    );
     let depth = depth(b.level, b.k);
     let run = depth / a.segments.max(1);
     #[cfg(target_arch = "x86_64")]
@@ -290,7 +296,7 @@ pub(crate) fn product(rows: usize, a: Rows, b: PanelsRef, start: Start, out: &mu
     if b.level.tiles() {
         assert!(tiles::available() && depth > 0, "this CPU has no AMX");
         // SAFETY: the CPU has it; all reads and writes lie in the slices by the assertions above.
-        return unsafe { tiles::product(&task) };
+        return unsafe { tiles::product(tiles::parts(b.level), &task) };
     }
     #[cfg(target_arch = "x86_64")]
     if b.level == Level::Bf16 {
@@ -492,9 +498,8 @@ mod tests {
     /// what lies between the rows of the target must stay as it was.
     #[test]
     fn products_of_every_remainder_stay_inside_their_slices() {
-        for &level in Level::available().iter().chain(Level::rounding()) {
-            // Two roundings to 8 bits of each factor, or one of each sum.
-            let tolerance = if Level::rounding().contains(&level) { 1.0 / 128.0 } else { 1e-6 };
+        for level in Level::all() {
+            let tolerance = level.tolerance();
             for rows in (1..=15).chain([28, 29]) {
                 for n in [1, 3, 4, 5, 8, 9, 15, 16, 17, 31, 32, 33, 65] {
                     let k = 1 + (rows * n) % 37;
@@ -543,7 +548,7 @@ mod tests {
         for &level in Level::available() {
             let panels = Panels::pack(level, 3 * k, n, View::rows(&b, n));
             let mut out = vec![0.0; rows * n];
-            let windows = Rows { data: &a, row: 2, segments: 3, step: 40, lowered: false };
+            let windows = Rows { data: &a, row: 2, segments: 3, step: 40, lowered: None };
             product(rows, windows, panels.as_ref(), Start::Zero, &mut out.as_mut_slice().into(), n);
             for (i, got) in out.iter().enumerate() {
                 let at = |j: usize| a[i / n * 2 + j / k * 40 + j % k] * b[j * n + i % n];

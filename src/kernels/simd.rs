@@ -2,7 +2,7 @@
 //! compiler makes the best of (SSE2 on x86-64).
 //!
 //! A kernel is written once over [`Simd`] and made a function by [`leveled!`], which compiles it for each level and takes
-//! the one that it is asked for. Results may differ in their last bits between levels, never between runs.
+//! the one that it is asked for. Results may differ in their last bits between levels (with bfloat16 in more of them), never between runs.
 
 use once_cell::sync::Lazy;
 
@@ -16,6 +16,9 @@ pub enum Level {
     Avx2,
     /// AVX-512 F, VL, BW and DQ.
     Avx512,
+    /// As Avx512, but large products by the tiles of AMX, every factor as the sum of two bfloat16: 16 bits of it, where f32 has 24
+    /// (float_to_bf16x3 of Intel's MKL). An infinite factor's products are no numbers, and those below 2^-118 have 8 bits.
+    Bf16x3,
     /// As Avx512, but large products of factors rounded to bfloat16, summed in f32: 8 bits of every factor. Never chosen unasked.
     Bf16,
     /// As Bf16, by the tiles of AMX.
@@ -71,9 +74,42 @@ impl Level {
         Self::rounding().last().copied()
     }
 
+    /// What the network's pictures of f32 are made with: [`Bf16x3`](Self::Bf16x3) or the best of those with f32 throughout.
+    pub fn fastest() -> Level {
+        if Self::Bf16x3.is_available() { Self::Bf16x3 } else { Self::best() }
+    }
+
+    /// The levels that pictures of f32 can be made with, the fastest last.
+    pub fn of_f32() -> Vec<Level> {
+        let mut levels = Self::available().to_vec();
+        levels.extend(Some(Self::fastest()).filter(|l| *l != Self::best()));
+        levels
+    }
+
     /// Whether the CPU has what this level needs.
     pub fn is_available(self) -> bool {
-        Self::available().contains(&self) || Self::rounding().contains(&self)
+        match self {
+            Self::Bf16x3 => Self::Amx.is_available(),
+            _ => Self::available().contains(&self) || Self::rounding().contains(&self),
+        }
+    }
+
+    /// Every level that this CPU has.
+    #[cfg(test)]
+    pub(crate) fn all() -> Vec<Level> {
+        [&Self::of_f32(), Self::rounding()].concat()
+    }
+
+    /// How far a product may be from its true value, of the sum of its terms' sizes.
+    #[cfg(test)]
+    pub(crate) fn tolerance(self) -> f64 {
+        match self {
+            // 2^-9 of a factor is left by its first half, 2^-9 of that by the second: of either factor, and the product of second halves.
+            Self::Bf16x3 => 3.0 / 262_144.0 + 1e-6,
+            // Two roundings to 8 bits of each factor, or one of each sum.
+            Self::Bf16 | Self::Amx => 1.0 / 128.0,
+            _ => 1e-6,
+        }
     }
 
     /// The level of the same registers whose products are of f32.
@@ -83,10 +119,10 @@ impl Level {
 
     /// Whether products go through tiles.
     pub(crate) fn tiles(self) -> bool {
-        self == Level::Amx
+        matches!(self, Level::Amx | Level::Bf16x3)
     }
 
-    /// Whether products round their factors to bfloat16.
+    /// Whether products take their factors as bfloat16, one or two of them.
     pub(crate) fn lowers(self) -> bool {
         self > Level::Avx512
     }
@@ -585,8 +621,8 @@ macro_rules! leveled {
                 }
                 assert!(level.is_available(), "this CPU has no {level:?}");
                 match level {
-                    // SAFETY: the CPU has the features by the assertion; each level has those of the one below.
-                    simd::Level::Avx512 | simd::Level::Bf16 | simd::Level::Amx => {
+                    // SAFETY: the CPU has the features by the assertion; each level has those of Avx512.
+                    simd::Level::Avx512 | simd::Level::Bf16x3 | simd::Level::Bf16 | simd::Level::Amx => {
                         return unsafe { avx512($($arg),*) };
                     }
                     // SAFETY: the same.

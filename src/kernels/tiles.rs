@@ -11,6 +11,7 @@ use once_cell::sync::Lazy;
 
 use super::View;
 use super::matrix::Task;
+use super::simd::Level;
 
 /// Rows of a tile, and its columns of f32.
 pub(super) const SIDE: usize = 16;
@@ -18,6 +19,9 @@ pub(super) const SIDE: usize = 16;
 pub(super) const STEP: usize = 32;
 /// A row of a tile: sixteen f32, or as many pairs of bfloat16.
 const LINE: usize = 64;
+
+/// Lines of the next panel that a whole block fetches with every step, for each part of the factors: four blocks fetch all of it.
+const PACE: usize = 8;
 
 /// `arch_prctl`: permission for a feature whose state is large, here that of tiles.
 #[cfg(target_os = "linux")]
@@ -52,7 +56,13 @@ pub(super) fn available() -> bool {
     *AVAILABLE
 }
 
-/// What `k` elements of a row or a column take, in places of four bytes: a line of pairs for every [`STEP`] of them.
+/// How many bfloat16 stand for a factor: itself rounded, and at [`Level::Bf16x3`] what that left of it, rounded.
+pub(super) fn parts(level: Level) -> usize {
+    if level == Level::Bf16x3 { 2 } else { 1 }
+}
+
+/// What one part of `k` elements of a row or a column takes, in places of four bytes: a line of pairs for every [`STEP`] of them. Of
+/// two parts, each line of the second lies behind its line of the first.
 pub(super) fn depth(k: usize) -> usize {
     k.div_ceil(STEP) * SIDE
 }
@@ -64,46 +74,101 @@ unsafe fn pairs(low: __m512, high: __m512) -> __m512i {
     unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) }
 }
 
+/// The values of sixteen bfloat16.
+#[inline(always)]
+unsafe fn widen(x: __m256i) -> __m512 {
+    // SAFETY: the caller's features.
+    unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(x))) }
+}
+
+/// As [`pairs`], and what they leave of both.
+#[inline(always)]
+unsafe fn split(low: __m512, high: __m512) -> [__m512i; 2] {
+    // SAFETY: the caller's features.
+    unsafe {
+        let first = pairs(low, high);
+        let of_low = widen(_mm512_castsi512_si256(first));
+        let of_high = widen(_mm512_extracti64x4_epi64::<1>(first));
+        [first, pairs(_mm512_sub_ps(low, of_low), _mm512_sub_ps(high, of_high))]
+    }
+}
+
+/// Writes [`STEP`] elements of a row as a product takes them, in one part or two; where the next ones go.
+///
+/// # Safety
+/// The lines of `to` can be written.
+#[inline(always)]
+unsafe fn lay<const TWO: bool>(low: __m512, high: __m512, to: *mut __m512i) -> *mut __m512i {
+    // SAFETY: the caller's promise and features.
+    unsafe {
+        if TWO {
+            let [first, second] = split(low, high);
+            _mm512_storeu_si512(to, first);
+            _mm512_storeu_si512(to.add(1), second);
+            to.wrapping_add(2)
+        } else {
+            _mm512_storeu_si512(to, pairs(low, high));
+            to.wrapping_add(1)
+        }
+    }
+}
+
 fn mask(n: usize) -> __mmask16 {
     ((1u32 << n.min(16)) - 1) as __mmask16
 }
 
-/// Rows of `k` elements, `from` apart, as a product takes them, `to` apart.
-pub(super) fn lower(rows: usize, k: usize, x: &[f32], from: usize, out: &mut [f32], to: usize) {
+/// Rows of `k` elements, `from` apart, in `parts` as a product takes them, `to` apart.
+pub(super) fn lower(parts: usize, rows: usize, k: usize, x: &[f32], from: usize, out: &mut [f32], to: usize) {
     if rows == 0 || k == 0 {
         return;
     }
     assert!(available() && x.len() >= (rows - 1) * from + k, "rows for tiles");
-    assert!(out.len() >= (rows - 1) * to + depth(k), "rows for tiles: target");
+    assert!(out.len() >= (rows - 1) * to + parts * depth(k), "rows for tiles: target");
     #[target_feature(enable = "avx512f,avx512bf16")]
-    unsafe fn all(rows: usize, k: usize, x: *const f32, from: usize, out: *mut f32, to: usize) {
+    unsafe fn all<const TWO: bool>(
+        rows: usize,
+        k: usize,
+        x: *const f32,
+        from: usize,
+        out: *mut f32,
+        to: usize,
+    ) {
+        let mut out = out;
         for r in 0..rows {
-            for i in (0..k).step_by(STEP) {
-                let n = k - i;
-                // SAFETY: in bounds by the assertions; lanes that are masked out are not read.
-                unsafe {
+            // SAFETY: in bounds by the assertions; lanes that are masked out are not read.
+            unsafe {
+                let mut line = out.cast::<__m512i>();
+                for i in (0..k).step_by(STEP) {
+                    let n = k - i;
                     let x = x.add(r * from + i);
                     let low = _mm512_maskz_loadu_ps(mask(n), x);
                     let high = _mm512_maskz_loadu_ps(mask(n.saturating_sub(SIDE)), x.wrapping_add(SIDE));
-                    _mm512_storeu_si512(out.add(r * to + i / 2).cast(), pairs(low, high));
+                    line = lay::<TWO>(low, high, line);
                 }
+                out = out.wrapping_add(to);
             }
         }
     }
     // SAFETY: the CPU has the features.
-    unsafe { all(rows, k, x.as_ptr(), from, out.as_mut_ptr(), to) }
+    unsafe {
+        match parts {
+            1 => all::<false>(rows, k, x.as_ptr(), from, out.as_mut_ptr(), to),
+            _ => all::<true>(rows, k, x.as_ptr(), from, out.as_mut_ptr(), to),
+        }
+    }
 }
 
 /// Lays `columns` of a matrix of `k` rows, each with its place in the panel, out as one panel of `lanes` columns: a tile of pairs for
-/// every [`STEP`] rows, or two beside each other.
+/// every [`STEP`] rows, or two beside each other, and behind them those of the second of `parts`.
 pub(super) fn pack(
+    parts: usize,
     k: usize,
     lanes: usize,
     b: View,
     columns: impl Iterator<Item = (usize, usize)>,
     panel: &mut [f32],
 ) {
-    assert!(available() && panel.len() >= depth(k) * lanes, "panel for tiles");
+    assert!(available() && panel.len() >= parts * depth(k) * lanes, "panel for tiles");
     let mut all = [(0, 0); 2 * SIDE];
     let mut count = 0;
     for (to, (j, column)) in all.iter_mut().zip(columns) {
@@ -117,42 +182,52 @@ pub(super) fn pack(
     let all = &all[..count];
     let Some(&(_, first)) = all.first() else { return };
     let beside = b.column == 1 && all.iter().enumerate().all(|(i, c)| *c == (i, first + i));
-    let (mut values, mut words) = ([0.0f32; STEP], [0.0f32; SIDE]);
-    for (tile, row) in panel.chunks_exact_mut(SIDE * lanes).zip((0..k).step_by(STEP)) {
+    let (mut values, mut words) = ([0.0f32; STEP], [0.0f32; 2 * SIDE]);
+    for (tiles, row) in panel.chunks_exact_mut(parts * SIDE * lanes).zip((0..k).step_by(STEP)) {
         let n = STEP.min(k - row);
         if beside {
             for half in (0..count).step_by(SIDE) {
                 let from = &b.data[row * b.row + first + half..];
-                let to = &mut tile[half..];
+                let to = &mut tiles[half..];
                 // SAFETY: the CPU has the features; `n` rows of so many columns lie in the slice by the assertion above, and the
-                // tile has `SIDE` lines.
-                unsafe { stripes(from.as_ptr(), b.row, n, count - half, to.as_mut_ptr(), lanes) };
+                // tiles have `SIDE` lines each.
+                unsafe {
+                    let stripes = if parts == 1 { stripes::<false> } else { stripes::<true> };
+                    stripes(from.as_ptr(), b.row, n, count - half, to.as_mut_ptr(), lanes);
+                }
             }
             continue;
         }
         for &(j, column) in all {
             let from = &b.data[row * b.row + column * b.column..];
             if b.row == 1 {
-                lower(1, n, &from[..n], n, &mut words, 0);
+                lower(parts, 1, n, &from[..n], n, &mut words, 0);
             } else {
                 for (v, from) in values.iter_mut().zip(from.iter().step_by(b.row)).take(n) {
                     *v = *from;
                 }
-                lower(1, n, &values, n, &mut words, 0);
+                lower(parts, 1, n, &values, n, &mut words, 0);
             }
-            for (to, word) in tile[j..].iter_mut().step_by(lanes).zip(&words) {
+            for (to, word) in tiles[j..].iter_mut().step_by(lanes).zip(&words[..parts * SIDE]) {
                 *to = *word;
             }
         }
     }
 }
 
-/// The pairs of `n` rows, up to [`STEP`], of sixteen columns beside each other, or of `columns` if those are fewer.
+/// The pairs of `n` rows, up to [`STEP`], of sixteen columns beside each other, or of `columns` if those are fewer, in one part or two.
 ///
 /// # Safety
-/// The rows can be read; `to` has room for [`SIDE`] lines, `lanes` apart.
+/// The rows can be read; `to` has room for [`SIDE`] lines of each part, `lanes` apart.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn stripes(from: *const f32, from_row: usize, n: usize, columns: usize, to: *mut f32, lanes: usize) {
+unsafe fn stripes<const TWO: bool>(
+    from: *const f32,
+    from_row: usize,
+    n: usize,
+    columns: usize,
+    to: *mut f32,
+    lanes: usize,
+) {
     let columns = mask(columns);
     // Words of two registers in turn.
     let turns: [u16; STEP] = std::array::from_fn(|i| (i / 2 + i % 2 * SIDE) as u16);
@@ -164,8 +239,13 @@ unsafe fn stripes(from: *const f32, from_row: usize, n: usize, columns: usize, t
             let at = from.wrapping_add(2 * i * from_row);
             let low = _mm512_maskz_loadu_ps(some(2 * i), at);
             let high = _mm512_maskz_loadu_ps(some(2 * i + 1), at.wrapping_add(from_row));
-            let words = _mm512_permutexvar_epi16(turns, pairs(low, high));
-            _mm512_storeu_si512(to.add(i * lanes).cast(), words);
+            let mut both = [_mm512_setzero_si512(); 2];
+            lay::<TWO>(low, high, both.as_mut_ptr());
+            let to = to.add(i * lanes);
+            _mm512_storeu_si512(to.cast(), _mm512_permutexvar_epi16(turns, both[0]));
+            if TWO {
+                _mm512_storeu_si512(to.add(SIDE * lanes).cast(), _mm512_permutexvar_epi16(turns, both[1]));
+            }
         }
     }
 }
@@ -224,12 +304,13 @@ struct Block {
     runs: usize,
 }
 
-/// A kernel for one or two tiles of rows by one or two of columns: `$zero` begins the sums, `$step` adds one step's products.
+/// A kernel for one or two tiles of rows by one or two of columns, of factors in `$parts` parts: `$start` begins the sums, `$step` adds one
+/// step's products.
 macro_rules! kernel {
-    ($name:ident, rows: $rows:literal, columns: $columns:literal, [$($start:literal)*], [$($step:literal)*], [$($end:literal)*]) => {
+    ($name:ident, parts: $parts:literal, columns: $columns:literal, [$($start:literal)*], [$($step:literal)*], [$($end:literal)*]) => {
         /// # Safety
         /// The tiles are set up; all that the block reads and writes may be.
-        unsafe fn $name(t: &Block, a: *const u8, a_row: usize, b: *const u8) {
+        unsafe fn $name(t: &Block, a: *const u8, a_row: usize, b: *const u8, ahead: *const u8) {
             // SAFETY: the caller's promise; the tiles are this library's while they are set up.
             unsafe {
                 asm!(
@@ -247,6 +328,7 @@ macro_rules! kernel {
                     "add {a}, {a_step}",
                     "add {a1}, {a_step}",
                     "add {b}, {b_step}",
+                    "add {p}, {p_step}",
                     "dec {n}",
                     "jnz 2b",
                     "add {a}, [{t} + 40]",
@@ -265,13 +347,15 @@ macro_rules! kernel {
                     ar = in(reg) a_row,
                     b = inout(reg) b => _,
                     br = in(reg) $columns * LINE,
+                    p = inout(reg) ahead => _,
                     n = out(reg) _,
                     runs = out(reg) _,
                     c = out(reg) _,
                     c1 = out(reg) _,
                     cr = out(reg) _,
-                    a_step = const LINE,
-                    b_step = const $columns * SIDE * LINE,
+                    a_step = const $parts * LINE,
+                    b_step = const $parts * $columns * SIDE * LINE,
+                    p_step = const $parts * PACE * LINE,
                     out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                     out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                     options(nostack),
@@ -282,30 +366,77 @@ macro_rules! kernel {
 }
 
 // Sums: tiles 0 to 3, by rows; rows' factors: 4 and 5; columns': 6 and 7.
-kernel!(whole, rows: 2, columns: 2,
+kernel!(whole, parts: 1, columns: 2,
     ["tileloadd tmm0, [{c} + {cr}]" "tileloadd tmm1, [{c} + {cr} + 64]" "tileloadd tmm2, [{c1} + {cr}]" "tileloadd tmm3, [{c1} + {cr} + 64]"],
     ["tileloadd tmm4, [{a} + {ar}]" "tileloadd tmm6, [{b} + {br}]" "tdpbf16ps tmm0, tmm4, tmm6"
+     "prefetcht1 [{p} + 0]" "prefetcht1 [{p} + 64]" "prefetcht1 [{p} + 128]" "prefetcht1 [{p} + 192]"
      "tileloadd tmm7, [{b} + {br} + 64]" "tdpbf16ps tmm1, tmm4, tmm7"
+     "prefetcht1 [{p} + 256]" "prefetcht1 [{p} + 320]" "prefetcht1 [{p} + 384]" "prefetcht1 [{p} + 448]"
      "tileloadd tmm5, [{a1} + {ar}]" "tdpbf16ps tmm2, tmm5, tmm6" "tdpbf16ps tmm3, tmm5, tmm7"],
     ["tilestored [{c} + {cr}], tmm0" "tilestored [{c} + {cr} + 64], tmm1" "tilestored [{c1} + {cr}], tmm2" "tilestored [{c1} + {cr} + 64], tmm3"]
 );
-kernel!(low, rows: 1, columns: 2,
+kernel!(low, parts: 1, columns: 2,
     ["tileloadd tmm0, [{c} + {cr}]" "tileloadd tmm1, [{c} + {cr} + 64]"],
     ["tileloadd tmm4, [{a} + {ar}]" "tileloadd tmm6, [{b} + {br}]" "tdpbf16ps tmm0, tmm4, tmm6"
      "tileloadd tmm7, [{b} + {br} + 64]" "tdpbf16ps tmm1, tmm4, tmm7"],
     ["tilestored [{c} + {cr}], tmm0" "tilestored [{c} + {cr} + 64], tmm1"]
 );
-kernel!(narrow, rows: 2, columns: 1,
+kernel!(narrow, parts: 1, columns: 1,
     ["tileloadd tmm0, [{c} + {cr}]" "tileloadd tmm2, [{c1} + {cr}]"],
     ["tileloadd tmm4, [{a} + {ar}]" "tileloadd tmm6, [{b} + {br}]" "tdpbf16ps tmm0, tmm4, tmm6"
      "tileloadd tmm5, [{a1} + {ar}]" "tdpbf16ps tmm2, tmm5, tmm6"],
     ["tilestored [{c} + {cr}], tmm0" "tilestored [{c1} + {cr}], tmm2"]
 );
-kernel!(single, rows: 1, columns: 1,
+kernel!(single, parts: 1, columns: 1,
     ["tileloadd tmm0, [{c} + {cr}]"],
     ["tileloadd tmm4, [{a} + {ar}]" "tileloadd tmm6, [{b} + {br}]" "tdpbf16ps tmm0, tmm4, tmm6"],
     ["tilestored [{c} + {cr}], tmm0"]
 );
+
+// Of two parts: rows' second with columns' first, both firsts, rows' first with columns' second. Both seconds' product would be as small
+// as what two parts leave out of a factor. A row's second line is 64 bytes behind its first, a panel's second tiles are 1024 for every
+// tile of columns.
+kernel!(whole_of_two, parts: 2, columns: 2,
+    ["tileloadd tmm0, [{c} + {cr}]" "tileloadd tmm1, [{c} + {cr} + 64]" "tileloadd tmm2, [{c1} + {cr}]" "tileloadd tmm3, [{c1} + {cr} + 64]"],
+    ["tileloadd tmm4, [{a} + {ar} + 64]" "tileloadd tmm6, [{b} + {br}]" "tdpbf16ps tmm0, tmm4, tmm6"
+     "prefetcht1 [{p} + 0]" "prefetcht1 [{p} + 64]" "prefetcht1 [{p} + 128]" "prefetcht1 [{p} + 192]"
+     "tileloadd tmm7, [{b} + {br} + 64]" "tdpbf16ps tmm1, tmm4, tmm7"
+     "prefetcht1 [{p} + 256]" "prefetcht1 [{p} + 320]" "prefetcht1 [{p} + 384]" "prefetcht1 [{p} + 448]"
+     "tileloadd tmm5, [{a1} + {ar} + 64]" "tdpbf16ps tmm2, tmm5, tmm6" "tdpbf16ps tmm3, tmm5, tmm7"
+     "tileloadd tmm4, [{a} + {ar}]" "tdpbf16ps tmm0, tmm4, tmm6" "tdpbf16ps tmm1, tmm4, tmm7"
+     "prefetcht1 [{p} + 512]" "prefetcht1 [{p} + 576]" "prefetcht1 [{p} + 640]" "prefetcht1 [{p} + 704]"
+     "tileloadd tmm5, [{a1} + {ar}]" "tdpbf16ps tmm2, tmm5, tmm6" "tdpbf16ps tmm3, tmm5, tmm7"
+     "prefetcht1 [{p} + 768]" "prefetcht1 [{p} + 832]" "prefetcht1 [{p} + 896]" "prefetcht1 [{p} + 960]"
+     "tileloadd tmm6, [{b} + {br} + 2048]" "tdpbf16ps tmm0, tmm4, tmm6" "tdpbf16ps tmm2, tmm5, tmm6"
+     "tileloadd tmm7, [{b} + {br} + 2112]" "tdpbf16ps tmm1, tmm4, tmm7" "tdpbf16ps tmm3, tmm5, tmm7"],
+    ["tilestored [{c} + {cr}], tmm0" "tilestored [{c} + {cr} + 64], tmm1" "tilestored [{c1} + {cr}], tmm2" "tilestored [{c1} + {cr} + 64], tmm3"]
+);
+kernel!(low_of_two, parts: 2, columns: 2,
+    ["tileloadd tmm0, [{c} + {cr}]" "tileloadd tmm1, [{c} + {cr} + 64]"],
+    ["tileloadd tmm4, [{a} + {ar} + 64]" "tileloadd tmm6, [{b} + {br}]" "tdpbf16ps tmm0, tmm4, tmm6"
+     "tileloadd tmm7, [{b} + {br} + 64]" "tdpbf16ps tmm1, tmm4, tmm7"
+     "tileloadd tmm4, [{a} + {ar}]" "tdpbf16ps tmm0, tmm4, tmm6" "tdpbf16ps tmm1, tmm4, tmm7"
+     "tileloadd tmm6, [{b} + {br} + 2048]" "tdpbf16ps tmm0, tmm4, tmm6"
+     "tileloadd tmm7, [{b} + {br} + 2112]" "tdpbf16ps tmm1, tmm4, tmm7"],
+    ["tilestored [{c} + {cr}], tmm0" "tilestored [{c} + {cr} + 64], tmm1"]
+);
+kernel!(narrow_of_two, parts: 2, columns: 1,
+    ["tileloadd tmm0, [{c} + {cr}]" "tileloadd tmm2, [{c1} + {cr}]"],
+    ["tileloadd tmm4, [{a} + {ar} + 64]" "tileloadd tmm6, [{b} + {br}]" "tdpbf16ps tmm0, tmm4, tmm6"
+     "tileloadd tmm5, [{a1} + {ar} + 64]" "tdpbf16ps tmm2, tmm5, tmm6"
+     "tileloadd tmm4, [{a} + {ar}]" "tdpbf16ps tmm0, tmm4, tmm6"
+     "tileloadd tmm5, [{a1} + {ar}]" "tdpbf16ps tmm2, tmm5, tmm6"
+     "tileloadd tmm7, [{b} + {br} + 1024]" "tdpbf16ps tmm0, tmm4, tmm7" "tdpbf16ps tmm2, tmm5, tmm7"],
+    ["tilestored [{c} + {cr}], tmm0" "tilestored [{c1} + {cr}], tmm2"]
+);
+kernel!(single_of_two, parts: 2, columns: 1,
+    ["tileloadd tmm0, [{c} + {cr}]"],
+    ["tileloadd tmm4, [{a} + {ar} + 64]" "tileloadd tmm6, [{b} + {br}]" "tdpbf16ps tmm0, tmm4, tmm6"
+     "tileloadd tmm5, [{a} + {ar}]" "tdpbf16ps tmm0, tmm5, tmm6"
+     "tileloadd tmm7, [{b} + {br} + 1024]" "tdpbf16ps tmm0, tmm5, tmm7"],
+    ["tilestored [{c} + {cr}], tmm0"]
+);
+
 /// Sums of a block that does not lie whole in its target.
 #[repr(C, align(64))]
 struct Aside([f32; 4 * SIDE * SIDE]);
@@ -313,12 +444,12 @@ struct Aside([f32; 4 * SIDE * SIDE]);
 /// Begins sums with zeros.
 static ZEROS: Aside = Aside([0.0; 4 * SIDE * SIDE]);
 
-/// All panels of a product.
+/// All panels of a product of factors in `parts`.
 ///
 /// # Safety
 /// The tiles are [`available`]; all that the task reads, of whole tiles of rows, and writes may be.
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn product(t: &Task) {
+pub(super) unsafe fn product(parts: usize, t: &Task) {
     let _tiles = Tiles::new();
     let depth = t.segments * t.run;
     let (a_row, run) = (4 * t.a_row, 4 * t.run);
@@ -329,7 +460,7 @@ pub(super) unsafe fn product(t: &Task) {
         start_row: 0,
         out: std::ptr::null_mut(),
         out_row: 0,
-        steps: run / LINE,
+        steps: run / (parts * LINE),
         jump: 4 * t.step as isize - run as isize,
         runs: t.segments,
     };
@@ -359,13 +490,24 @@ pub(super) unsafe fn product(t: &Task) {
                     }
                     (block.out, block.out_row) = (aside, 4 * width);
                 }
-                let kernel: unsafe fn(&Block, *const u8, usize, *const u8) = match (tall, wide) {
-                    (true, true) => whole,
-                    (false, true) => low,
-                    (true, false) => narrow,
-                    (false, false) => single,
+                let kernel: unsafe fn(&Block, *const u8, usize, *const u8, *const u8) =
+                    match (parts, tall, wide) {
+                        (1, true, true) => whole,
+                        (1, false, true) => low,
+                        (1, true, false) => narrow,
+                        (1, false, false) => single,
+                        (_, true, true) => whole_of_two,
+                        (_, false, true) => low_of_two,
+                        (_, true, false) => narrow_of_two,
+                        (_, false, false) => single_of_two,
+                    };
+                // A quarter of the next panel; where there is none, what is near already.
+                let next = if columns > width {
+                    4 * depth * width + (row / (2 * SIDE)).min(3) * depth * LINE / 2
+                } else {
+                    0
                 };
-                kernel(&block, a, a_row, b);
+                kernel(&block, a, a_row, b, b.wrapping_add(next));
                 if !inside {
                     copy((aside.cast_const(), width), (out, t.out_row), rows, columns.min(width));
                 }
@@ -394,7 +536,6 @@ mod tests {
     use super::*;
     use crate::kernels::View;
     use crate::kernels::matrix::{Panels, Rows, Start, product};
-    use crate::kernels::simd::Level;
 
     /// Some libraries set a thread's tiles up once and count on them ever after.
     #[test]

@@ -97,15 +97,18 @@ impl Conv3 {
     ) {
         let c = self.inputs;
         #[cfg(target_arch = "x86_64")]
-        if self.phases[0].level().tiles() {
+        let level = self.phases[0].level();
+        #[cfg(target_arch = "x86_64")]
+        if level.tiles() {
             return super::lines::with_kept(|buffer| {
-                let (pixels, c) = super::matrix::lowered_pixels(padded, c, 16 * self.stride + 1, buffer);
+                let (pixels, c) =
+                    super::matrix::lowered_pixels(level, padded, c, 16 * self.stride + 1, buffer);
                 // SAFETY: the caller's promise.
-                unsafe { self.windows(pixels, c, true, rows, width, start, out, first) };
+                unsafe { self.windows(pixels, c, Some(level), rows, width, start, out, first) };
             });
         }
         // SAFETY: the caller's promise.
-        unsafe { self.windows(padded, c, false, rows, width, start, out, first) };
+        unsafe { self.windows(padded, c, None, rows, width, start, out, first) };
     }
 
     /// [`strip`](Self::strip) of pixels of `c` elements.
@@ -117,7 +120,7 @@ impl Conv3 {
         &self,
         padded: &[f32],
         c: usize,
-        lowered: bool,
+        lowered: Option<Level>,
         rows: usize,
         width: usize,
         start: Start,
@@ -256,7 +259,7 @@ impl BilinearConv3 {
             }
             // Over the ends of rows: what comes of the last pixel there is not read.
             let count = (high - down) * width - right;
-            let window = Rows { data: small, row: c, segments: 1 + down, step: width * c, lowered: false };
+            let window = Rows { data: small, row: c, segments: 1 + down, step: width * c, lowered: None };
             let mut to = Target::from(&mut spread[right * o..]);
             product(count, window, panels.as_ref(), Start::Zero, &mut to, 2 * o);
         }
@@ -364,9 +367,8 @@ mod tests {
                 (values((rows * stride + 2) * (width * stride + 2) * c, 1), values(o * c * 9, 2));
             let (bias, pitch) = (values(o, 3), (width * stride + 2) * c);
             let times = if doubled { 2 } else { 1 };
-            for &level in Level::available().iter().chain(Level::rounding()) {
-                // Two roundings to 8 bits of each factor, or one of each sum.
-                let tolerance = if Level::rounding().contains(&level) { 1.0 / 128.0 } else { 1e-6 };
+            for level in Level::all() {
+                let tolerance = level.tolerance();
                 let conv = Conv3::new(level, &weight, c, o, stride, doubled);
                 let mut y = vec![f32::NAN; times * rows * times * width * o];
                 // SAFETY: nobody else has the slice.

@@ -341,7 +341,7 @@ impl Network {
     fn level(&self) -> Level {
         match self.1.precision {
             Precision::Bf16 => Level::bf16().unwrap_or_else(Level::best),
-            _ => Level::best(),
+            _ => Level::fastest(),
         }
     }
 
@@ -418,8 +418,8 @@ impl Network {
         Err(crate::Error::invalid(what))
     }
 
-    /// As [`prepare`](Self::prepare), with the registers and the precision of `level`; at [`Level::Bf16`] and [`Level::Amx`] a
-    /// picture is about as near to the plain network's as bfloat16 is elsewhere (40 dB and more).
+    /// As [`prepare`](Self::prepare), with the registers and the precision of `level`: [`Level::best`] for products of whole f32 on any CPU; at
+    /// [`Level::Bf16`] and [`Level::Amx`] a picture is about as near to the plain network's as bfloat16 is elsewhere (40 dB and more).
     ///
     /// # Errors
     /// Also when this CPU does not have `level`.

@@ -1,5 +1,7 @@
 //! Criterion benchmarks: `cargo bench`. A network of the shipped model's sizes, and the product under all of it.
 
+use std::collections::BTreeSet;
+
 use ca2sis::kernels::simd::Level;
 use ca2sis::kernels::{bench, linear};
 use ca2sis::nn::Network;
@@ -60,7 +62,9 @@ fn kernels(c: &mut Criterion) {
     };
     for (rows, k, n) in [(112, 512, 4096), (112, 176, 4096), (112, 104, 1024)] {
         let (operations, sizes) = (2 * rows * k * n, format!("{rows}x{k}x{n}"));
-        for &level in [level].iter().chain(Level::rounding()) {
+        let levels: BTreeSet<_> =
+            [level, Level::fastest()].into_iter().chain(Level::rounding().iter().copied()).collect();
+        for level in levels {
             let product = Box::new(bench::product(level, rows, k, n));
             run(&format!("product {sizes}, {level:?}"), operations, product);
         }

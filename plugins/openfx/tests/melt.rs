@@ -3,7 +3,9 @@
 //! `tests/hosts/hosts install` puts the host there (as root, on Debian); where it is not, these tests say so and are skipped.
 #![cfg(target_os = "linux")]
 
-use std::io::Write;
+#[path = "../../../tests/skip/mod.rs"]
+mod skip;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -55,14 +57,13 @@ fn find() -> Result<Melt, String> {
     Ok(Melt { script, folder })
 }
 
-/// The host, or a word about why the test called `name` is skipped.
-fn melt(name: &str) -> Option<&'static Melt> {
+/// The host, or a word about why the test is skipped.
+fn melt() -> Option<&'static Melt> {
     static MELT: OnceLock<Result<Melt, String>> = OnceLock::new();
     match MELT.get_or_init(find) {
         Ok(melt) => Some(melt),
         Err(why) => {
-            // Past the capture of tests' output, for those who count.
-            let _ = writeln!(std::io::stderr(), "\nskipped: {name} ({why})");
+            skip::skipped(why);
             None
         }
     }
@@ -224,7 +225,7 @@ fn reference_properties(melt: &Melt, prefix: &str) -> Vec<String> {
 
 #[test]
 fn a_still_comes_out_of_melt_as_of_the_library() {
-    let Some(melt) = melt("a_still_comes_out_of_melt_as_of_the_library") else { return };
+    let Some(melt) = melt() else { return };
     let (content, labels, out) = (melt.path("content.png"), melt.path("labels.png"), melt.path("still.png"));
     std::fs::copy(sample("content.png"), &content).unwrap();
     std::fs::copy(sample("labels.png"), &labels).unwrap();
@@ -258,8 +259,7 @@ fn a_still_comes_out_of_melt_as_of_the_library() {
 /// Two seconds of a camera that moves over the sample.
 #[test]
 fn a_clip_with_label_maps_of_each_frame_comes_out_of_melt_as_of_the_library() {
-    const NAME: &str = "a_clip_with_label_maps_of_each_frame_comes_out_of_melt_as_of_the_library";
-    let Some(melt) = melt(NAME) else { return };
+    let Some(melt) = melt() else { return };
     let (frames, size) = (50usize, (320usize, 240usize));
     let folder = melt.path("clip");
     let _ = std::fs::remove_dir_all(&folder);

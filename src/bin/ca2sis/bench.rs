@@ -46,6 +46,9 @@ pub struct Args {
     /// What factors of large products are rounded to: f32 or bf16, on a GPU also tf32 or f16
     #[arg(long, value_name = "P", default_value_t = Precision::F32)]
     precision: Precision,
+    /// Multiply f32 whole, where this processor's AMX would take each as the sum of two bfloat16
+    #[arg(long, conflicts_with_all = ["plain", "gpu_form", "device", "precision"])]
+    exact: bool,
     /// Runs that the medians are of
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
@@ -94,7 +97,8 @@ pub fn run(args: Args) -> Result<bool> {
         return Ok(true);
     }
     let level = match args.precision {
-        Precision::F32 => Level::best(),
+        Precision::F32 if args.exact => Level::best(),
+        Precision::F32 => Level::fastest(),
         Precision::Bf16 => Level::bf16()
             .ok_or_else(|| Error::invalid("this processor has no AVX-512 BF16: leave --precision out"))?,
         other => {

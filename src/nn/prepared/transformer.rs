@@ -193,6 +193,7 @@ fn pack(level: Level, weight: &Matrix) -> Panels {
 struct Scratch {
     v: Lines,
     u: Lines,
+    u_lowered: Lines,
     x: Lines,
     normed: Lines,
     logits: Lines,
@@ -527,7 +528,8 @@ impl Transformer {
         rows::softmax(level, logits, keys, n, deviations, &look.keys_bias, &mut u[c..], rank, n - 1);
         look.behind.inverse_deviation(level, u, rank, self.inner, &mut scratch.normed, deviations);
         self.begin(input, &look.out_bias, out);
-        let u = Rows::new(u, rank);
+        // For both products that take it; by halves it stays as it is.
+        let u = Rows::new(u, rank).lowered(level, count, rank, &mut scratch.u_lowered);
         product(count, u, look.residual.as_ref(), Start::Keep, out, c);
         let constant = Some(look.ff1_constant.as_slice());
         self.feed_forward(

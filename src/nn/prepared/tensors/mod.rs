@@ -41,7 +41,7 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// 24 bits of mantissa: none are lost.
+    /// 24 bits of mantissa: none are lost. On CPUs with AMX 16, as the sum of two bfloat16: [`Level::Bf16x3`].
     #[default]
     F32,
     /// 11 bits, f32's range; in the tensor cores of NVIDIA GPUs alone. Switched on for the whole process while the device is
