@@ -12,7 +12,7 @@ use once_cell::sync::OnceCell;
 use crate::attention::{self, AttentionMaps, attention};
 use crate::device::{self, Choice};
 use crate::image::{LabelMap, RgbImage, View};
-use crate::label::{Labeling, label};
+use crate::label::{Labeling, label, largest_seen};
 use crate::model::Model;
 use crate::nn::{Config, Network, Precision};
 use crate::progress::Progress;
@@ -376,12 +376,8 @@ impl LoadedModel {
     pub fn label_plan(&self, width: usize, height: usize) -> u64 {
         let Config { resolution, classes, labeler, .. } = self.config();
         let Some(labeler) = labeler else { return 0 };
-        // What it sees: the shorter side at the network's resolution, the longer at four times that at most, in whole steps.
-        let (resolution, short, long) =
-            (*resolution as f64, width.min(height) as f64, width.max(height) as f64);
-        let scale = (resolution / short).min(4.0 * resolution / long);
-        let side = |length: usize| (length as f64 * scale).ceil() as usize + labeler.step();
-        let seen = (side(width) * side(height)) as u64;
+        let (across, down) = largest_seen(width, height, *resolution, labeler.step());
+        let seen = (across * down) as u64;
         // At the finest level its inputs, unfolded for a convolution, and outputs; every level's outputs, kept for the way up.
         let finest = labeler.widths.iter().take(2).sum::<usize>() * 12;
         let kept = labeler.widths.iter().sum::<usize>() * 2;
@@ -389,7 +385,7 @@ impl LoadedModel {
         // Smaller pictures, two maps; rows of colours for each thread.
         let pixels = 4 * (width * height) as u64;
         let rows = (self.context().threads() * width * 40 * 12) as u64;
-        tensors + pixels + rows + (height * side(width) * 12) as u64
+        tensors + pixels + rows + (height * across * 12) as u64
     }
 
     /// As [`Context::run`], with the network.

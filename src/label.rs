@@ -70,10 +70,9 @@ pub(crate) fn propose(
     };
     progress.at(0.0)?;
     let mut maps = Vec::new();
-    for (i, (size, mirrored)) in LOOKS.into_iter().enumerate() {
+    let frames = frames(picture.width(), picture.height(), config.resolution, sizes.step());
+    for (i, (frame, mirrored)) in frames.enumerate() {
         progress.at(0.4 * i as f32 / LOOKS.len() as f32)?;
-        let resolution = (size * config.resolution as f64 + 0.5) as usize;
-        let frame = Frame::new(picture.width(), picture.height(), resolution, sizes.step());
         maps.push(Map::new(network, picture, frame, mirrored)?);
     }
     let chances = Chances { classes: config.classes, maps };
@@ -107,7 +106,7 @@ pub(crate) fn propose(
         progress.at(0.5 + 0.5 * i as f32 / levels as f32)?;
         let size = half.map_or((picture.width(), picture.height()), |h| (h.width, h.height));
         if i > 0 {
-            labels = labels.resize_nearest(size.0, size.1);
+            labels = doubled(&labels, size.0, size.1);
         }
         for _ in 0..rounds {
             labels = match half {
@@ -118,6 +117,25 @@ pub(crate) fn propose(
     }
     progress.at(1.0)?;
     Ok(Labeling { labels, confidence })
+}
+
+/// The labeler's picture at each of [`LOOKS`], and whether it is mirrored there.
+fn frames(
+    width: usize,
+    height: usize,
+    resolution: usize,
+    step: usize,
+) -> impl Iterator<Item = (Frame, bool)> {
+    LOOKS.into_iter().map(move |(size, mirrored)| {
+        let resolution = (size * resolution as f64 + 0.5) as usize;
+        (Frame::new(width, height, resolution, step), mirrored)
+    })
+}
+
+/// Width and height of the largest picture that the labeler sees of one of this size, in a network of this resolution and step.
+pub(crate) fn largest_seen(width: usize, height: usize, resolution: usize, step: usize) -> (usize, usize) {
+    let sizes = frames(width, height, resolution, step).map(|(frame, _)| (frame.width, frame.height));
+    sizes.max_by_key(|(width, height)| width * height).expect("it looks at least once")
 }
 
 /// Where the labeler's picture lies: the whole picture, and as much of its reflection as fills up whole steps.
@@ -268,6 +286,16 @@ impl Bytes {
     }
 }
 
+/// The map of a half as [`Bytes::half`] makes it, on the pixels that it was made of. An odd last one goes with the one before.
+fn doubled(half: &LabelMap, width: usize, height: usize) -> LabelMap {
+    let columns: Vec<usize> = (0..width).map(|x| (x / 2).min(half.width() - 1)).collect();
+    let row = |y: usize| {
+        let row = half.row((y / 2).min(half.height() - 1));
+        columns.iter().map(|&x| row[x])
+    };
+    LabelMap::new(width, height, (0..height).flat_map(row).collect()).expect("a label a pixel")
+}
+
 /// Gives each pixel that has another class within reach to the class whose pixels around it are nearest to it in colour and
 /// place. `row` gives the picture's rows.
 fn vote(labels: &LabelMap, classes: usize, row: &(dyn Fn(usize, &mut [f32]) + Sync)) -> LabelMap {
@@ -349,6 +377,37 @@ mod tests {
         }
         let kept = Frame::new(1536, 1152, 128, 32);
         assert_eq!((kept.width, kept.height), (192, 128));
+    }
+
+    #[test]
+    fn the_largest_picture_seen_is_that_of_the_largest_look() {
+        // 128 a quarter up, and 1.25 * 128 / 1152 of 1536, in whole steps.
+        assert_eq!(largest_seen(1536, 1152, 128, 32), (224, 160));
+        assert_eq!(largest_seen(1152, 1536, 128, 32), (160, 224));
+        for (width, height) in [(1, 1), (64, 64), (4000, 37), (129, 127)] {
+            let (w, h) = largest_seen(width, height, 128, 32);
+            assert!(frames(width, height, 128, 32).all(|(frame, _)| frame.width * frame.height <= w * h));
+        }
+    }
+
+    /// Halved over and over, down to a few pixels, and back: an edge stays where it is, also where sizes are odd.
+    #[test]
+    fn an_edge_is_carried_up_to_the_pixels_that_its_half_was_made_of() {
+        for (width, height) in [(2001, 9), (9, 2001), (1023, 5), (2000, 8), (7, 7)] {
+            let edge = |size: usize| size * 9 / 10;
+            let half = |of: usize, at: usize| usize::from(at >= edge(of / 2));
+            let indices = (0..height / 2)
+                .flat_map(|y| (0..width / 2).map(move |x| (half(width, x) + 2 * half(height, y)) as u8));
+            let small = LabelMap::new(width / 2, height / 2, indices.collect()).unwrap();
+            let large = doubled(&small, width, height);
+            for y in 0..height {
+                for x in 0..width {
+                    let class =
+                        usize::from(x >= 2 * edge(width / 2)) + 2 * usize::from(y >= 2 * edge(height / 2));
+                    assert_eq!(usize::from(large.get(x, y)), class, "{x}, {y} of {width} x {height}");
+                }
+            }
+        }
     }
 
     /// A disc of one colour on another, and a map of it whose edge is `off` pixels too far out.

@@ -56,7 +56,7 @@ impl Synthesis<'_> {
     /// # Errors
     /// [`Error::InvalidArgument`] when a map has a class that the network does not have, the second has another size, the
     /// morph is not 0 to 1, or the style is of another model; [`Error::Unsupported`] for noise where the model has no
-    /// mapping; [`Error::Tensor`] when the device fails; [`Error::Cancelled`].
+    /// mapping, and when the network draws values that are no numbers; [`Error::Tensor`] when the device fails; [`Error::Cancelled`].
     pub fn run(&self, network: &Network, progress: Progress) -> Result<RgbImage> {
         let (config, device) = (network.config(), network.device());
         let labels = self.labels;

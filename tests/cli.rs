@@ -366,6 +366,12 @@ fn a_record_is_made_again_bit_for_bit_or_refused() {
         desk.run(&["restyle", "--from-record", from, "-o", to]).quietly();
         assert_eq!(bytes(&desk.read(to)), bytes(&desk.read("out.png")), "{from}");
     }
+    // Not over what it is compared with.
+    let before = fs::read(desk.at("out.png")).unwrap();
+    for from in ["out.png.json", "out.png"] {
+        desk.run(&["restyle", "--from-record", from, "-o", "out.png"]).fails(2, &["is an input"]);
+    }
+    assert_eq!(fs::read(desk.at("out.png")).unwrap(), before);
     // From another folder.
     fs::create_dir(desk.at("elsewhere")).unwrap();
     let mut command = desk.command(&["restyle", "--from-record", "../out.png.json", "-o", "3.png"]);
@@ -420,6 +426,34 @@ fn a_job_that_fails_does_not_stop_the_others() {
         ["restyle", "shots/a.png", "shots/aa.png", "shots/b.png", "--labels", "maps/a.png", "-o", "out/"];
     desk.run(&[&contents[..], &LOOK].concat()).fails(1, &["shots/aa.png: not a PNG", "1 of 3 jobs failed"]);
     assert_eq!(desk.list("out"), ["a.png", "a.png.json", "b.png", "b.png.json"]);
+}
+
+/// `head` ends when it has its line; the work that it was told of does not.
+#[test]
+fn results_are_made_though_nobody_reads_what_is_said_of_them() {
+    let desk = Desk::new();
+    let args = ["--json", "restyle", "shots/a.png", "shots/b.png", "--labels", "maps/a.png", "-o", "out/"];
+    let mut child = desk
+        .command(&[&args[..], &LOOK].concat())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let done = child.wait_with_output().unwrap();
+    assert_eq!((done.status.code(), String::from_utf8_lossy(&done.stderr).as_ref()), (Some(0), ""));
+    assert_eq!(desk.list("out"), ["a.png", "a.png.json", "b.png", "b.png.json"]);
+}
+
+/// `a.png` and `a.jpg` have one name for their maps of confidence.
+#[test]
+fn two_jobs_with_one_heat_map_are_refused() {
+    let desk = Desk::new();
+    fs::copy(desk.at("shots/a.png"), desk.at("shots/a.jpg")).unwrap();
+    let args =
+        ["restyle", "shots/a.png", "shots/a.jpg", "--labels", "maps/a.png", "-o", "out/", "--confidence"];
+    desk.run(&[&args[..], &LOOK].concat()).fails(2, &["two jobs would write out/a.confidence.png"]);
+    assert!(!desk.at("out").exists());
 }
 
 #[test]
@@ -566,6 +600,7 @@ fn models_are_listed_shown_and_checked() {
     let hash = ca2sis::record::file_hash(&desk.at("models/one.safetensors")).unwrap();
     assert_eq!(check.stdout, format!("{hash}  models/one.safetensors\n"));
     check.fails(1, &["two.safetensors", "NaN"]);
+    desk.run(&["models", "check", "maps"]).fails(3, &["maps", "no .safetensors files in this folder"]);
     // The labeler's weights are read when it is first used: a check reads them too.
     let whole = desk.at("models/two.safetensors");
     write_whole_model(&whole, 1);
@@ -643,6 +678,13 @@ fn styles_are_kept_mixed_and_used_like_their_pictures() {
     fs::copy(desk.at("a.style"), desk.at("n.style")).unwrap();
     desk.run(&["restyle", "--from-record", "n.png.json", "-o", "again.png"])
         .fails(3, &["n.style is not the style"]);
+
+    // Nothing but a style is replaced.
+    let extract = |out: &str| desk.run(&[&["style", "extract", "-o", out], &LOOK[..]].concat());
+    extract("tiny.safetensors").fails(2, &["tiny.safetensors is an input"]);
+    extract("photo.png").fails(2, &["photo.png is the name of a picture", "look.style"]);
+    desk.run(&["style", "mix", "look.style", "a.style", "-o", "tiny.safetensors"]).fails(2, &["is an input"]);
+    assert_eq!(desk.run(&["models", "check", "tiny.safetensors"]).code, Some(0));
 
     let mix = |more: &[&str]| {
         desk.run(&[&["style", "mix", "look.style", "a.style", "-o", "x.style"], more].concat())

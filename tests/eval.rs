@@ -265,13 +265,24 @@ fn blind_sheets_do_not_say_which_side_is_which() {
         sides.sort();
         assert_eq!(sides, ["class-mean", "restyle"]);
     }
+    // What judges have filled in is not written over.
+    fs::write(fixture.path("trial/answers.csv"), "sheet,better,keep,why\n001,A,yes,\n").unwrap();
+    let again = fixture.eval("--blind trial --between restyle,class-mean --key other.json");
+    let said = String::from_utf8_lossy(&again.stderr);
+    assert!(
+        again.status.code() == Some(2) && said.contains("answers.csv is of an earlier comparison"),
+        "{said}"
+    );
+    assert!(fs::read_to_string(fixture.path("trial/answers.csv")).unwrap().contains("001,A,yes"));
     // Over many seeds both orders occur.
     let mut first = std::collections::BTreeSet::new();
     for seed in 0..8 {
-        let args =
-            format!("--blind trial --between identity,class-mean --key k.json --limit 1 --seed {seed}");
+        let args = format!(
+            "--blind t{seed} --between identity,class-mean --key k{seed}.json --limit 1 --seed {seed}"
+        );
         assert!(fixture.eval(&args).status.success());
-        let key: Value = serde_json::from_slice(&fs::read(fixture.path("k.json")).unwrap()).unwrap();
+        let key: Value =
+            serde_json::from_slice(&fs::read(fixture.path(&format!("k{seed}.json"))).unwrap()).unwrap();
         first.insert(key["sheets"]["001"]["A"].to_string());
     }
     assert_eq!(first.len(), 2);

@@ -11,7 +11,9 @@ use ca2sis::image::{
 use ca2sis::model::Class;
 use ca2sis::nn::{self, Config, Network, Stage};
 use ca2sis::progress::Progress;
-use ca2sis::restyle::{Job, Method, Options, Report, Statistics, plan, restyle, restyle_to_picture};
+use ca2sis::restyle::{
+    Job, Method, Options, Report, Statistics, plan, restyle, restyle_picture, restyle_to_picture,
+};
 use ca2sis::style::Style;
 use ca2sis::synthesis::{Look, Synthesis};
 use candle_core::{DType, Device, Tensor};
@@ -712,4 +714,52 @@ fn the_style_of_another_content_is_not_used() {
     let statistics = statistics();
     let by_statistics = Job { method: Method::Statistics(&statistics), ..job };
     assert!(run(&by_statistics).1.content_style.is_none());
+}
+
+#[test]
+fn a_network_that_draws_no_numbers_is_an_error_that_says_what_to_try() {
+    let (content, labels) = (picture(60, 40, 0.1), labels(60, 40));
+    let style =
+        Style::extract(&network(), &picture(40, 40, 0.3), &self::labels(40, 40), Progress::NONE).unwrap();
+    let broken = network_with(|name, v| if name.contains("out_conv") { f32::NAN } else { v });
+    let job = Job::new(&content, &labels, Method::Network { network: &broken, style: &style });
+    let error = restyle_to_picture(&job, Progress::NONE).unwrap_err().to_string();
+    assert!(error.contains("--precision f32"), "{error}");
+}
+
+#[test]
+fn a_picture_with_a_profile_is_looked_at_as_it_comes_out_and_its_copies_count() {
+    let (width, height) = (40, 30);
+    let (labels, statistics) = (labels(width, height), statistics());
+    let Samples::F32(floats) = picture(width, height, 0.1).samples().clone() else { panic!("floats") };
+    let bytes = floats.iter().map(|v| (v * 255.0) as u8).collect();
+    let mut content = Picture::new(width, height, 3, Samples::U8(bytes)).unwrap();
+    let profile = moxcms::ColorProfile::new_display_p3().encode().unwrap();
+    content.metadata_mut().icc_profile = Some(profile.into());
+    let mask = (0..width * height).map(|i| u8::from(i % width < 25) * 255).collect();
+    let mask = Picture::new(width, height, 1, Samples::U8(mask)).unwrap();
+    let job = Job { mask: Some(mask.view()), ..Job::new(&content, &labels, Method::Statistics(&statistics)) };
+    let (result, report) = restyle_picture(&content, &job, Progress::NONE).unwrap();
+    assert_eq!((report.untouched.pixels, report.untouched.differing), (15 * height, 0));
+    let (Samples::U8(before), Samples::U8(after)) = (content.samples(), result.samples()) else { panic!() };
+    let moved = |i: usize| before[3 * i..][..3] != after[3 * i..][..3];
+    assert!((0..width * height).any(moved));
+    assert!(!(0..width * height).any(|i| i % width >= 25 && moved(i)));
+    assert_eq!(result.metadata(), content.metadata());
+
+    // What is enough without the copies is not with them.
+    let with = |limit| {
+        let options = Options { memory_limit: Some(limit), ..job.options };
+        restyle_picture(&content, &Job { options, ..job }, Progress::NONE)
+    };
+    let Err(Error::MemoryLimit { needed, .. }) = with(plan(&job)) else {
+        panic!("the copies were not counted")
+    };
+    assert!(needed >= plan(&job) + 2 * 4 * 3 * (width * height) as u64);
+    assert!(with(needed - 1).is_err());
+    assert_eq!(with(needed).unwrap().0, result);
+    let mut plain = content.clone();
+    plain.metadata_mut().icc_profile = None;
+    let options = Options { memory_limit: Some(plan(&job)), ..job.options };
+    assert!(restyle_picture(&plain, &Job { options, ..job }, Progress::NONE).is_ok());
 }

@@ -248,6 +248,34 @@ fn a_run_is_not_gone_on_with_by_another_recipe_or_on_other_data() {
 }
 
 #[test]
+fn a_run_is_not_gone_on_with_when_the_model_that_it_began_with_is_another() {
+    let root = tempfile::tempdir().unwrap();
+    write_data(root.path());
+    let (first, out) = (root.path().join("first"), root.path().join("run"));
+    train_until(&recipe(root.path()), &first, 2).unwrap();
+    let recipe = Recipe { init: Some(RunDir::new(&first).model()), ..recipe(root.path()) };
+    train_until(&recipe, &out, 2).unwrap();
+    train_until(&recipe, &out, 3).unwrap();
+    // In the same place, after a third step.
+    train_until(&Recipe { init: None, ..recipe.clone() }, &first, 3).unwrap();
+    let error = train(&recipe, &out).unwrap_err().to_string();
+    assert!(error.contains("--init"), "{error}");
+}
+
+/// `--out` may be mistaken for the folder of a model that is in use.
+#[test]
+fn a_model_of_no_run_is_not_trained_over() {
+    let root = tempfile::tempdir().unwrap();
+    write_data(root.path());
+    let out = root.path().join("models");
+    std::fs::create_dir(&out).unwrap();
+    std::fs::write(out.join("model.safetensors"), "somebody's").unwrap();
+    let error = train(&recipe(root.path()), &out).unwrap_err().to_string();
+    assert!(error.contains("model.safetensors is there, but no run that it is of"), "{error}");
+    assert_eq!(std::fs::read(out.join("model.safetensors")).unwrap(), b"somebody's");
+}
+
+#[test]
 fn a_damaged_state_is_refused() {
     let root = tempfile::tempdir().unwrap();
     write_data(root.path());

@@ -30,8 +30,17 @@ impl Evaluation<'_> {
     /// Writes sheets of content, reference and two results, the sides dealt by the seed. Gives their number.
     ///
     /// # Errors
-    /// [`Error::Io`] when a file cannot be written; those of reading and of the device.
+    /// [`Error::InvalidArgument`] when there are answers or a key already; [`Error::Io`] when a file cannot be written; those of
+    /// reading and of the device.
     pub fn blind(&self, blind: &Blind, progress: Progress) -> Result<usize> {
+        for file in [&blind.folder.join("answers.csv"), blind.key] {
+            if file.exists() {
+                return Err(Error::invalid(format!(
+                    "{} is of an earlier comparison, and may have answers: name another folder, or take it away first",
+                    file.display()
+                )));
+            }
+        }
         let swaps = self.swaps(self.limit);
         let names: Vec<String> = swaps.iter().map(|(name, ..)| name.clone()).collect();
         std::fs::create_dir_all(blind.folder).map_err(|e| Error::io(blind.folder, e))?;

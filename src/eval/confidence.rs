@@ -193,7 +193,13 @@ fn by_class(names: Vec<String>, judged: Vec<Vec<Judged>>) -> Table {
         let mut order: Vec<usize> = (0..values.len()).collect();
         order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
         let mut ranks = vec![0.0; values.len()];
-        order.into_iter().enumerate().for_each(|(rank, i)| ranks[i] = rank as f64);
+        let mut first = 0;
+        // Equal values share the mean of their ranks.
+        for equal in order.chunk_by(|&a, &b| values[a] == values[b]) {
+            let rank = first as f64 + (equal.len() - 1) as f64 / 2.0;
+            equal.iter().for_each(|&i| ranks[i] = rank);
+            first += equal.len();
+        }
         ranks
     };
     let figure = rank(&|j| j.figure);

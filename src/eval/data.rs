@@ -91,7 +91,7 @@ impl Set {
         };
         let picture = Picture::read(path)?;
         let path = self.folder.join("labels").join(format!("{name}.png"));
-        let labels = LabelMap::read(&path, &self.classes)?;
+        let labels = LabelMap::read(&path, &self.classes)?.upright_with(&picture);
         if (labels.width(), labels.height()) != (picture.width(), picture.height()) {
             let what = format!(
                 "{} x {} labels for a picture of {} x {}: make them the same size",
@@ -102,6 +102,7 @@ impl Set {
             );
             return Err(Error::format(&path, what));
         }
+        let picture = picture.to_srgb()?.unwrap_or(picture);
         Ok(Labelled { picture, labels })
     }
 

@@ -550,7 +550,9 @@ fn inside_error(case: &Case, rgb: &RgbImage) -> Option<f64> {
 fn greatest_difference(one: &Picture, two: &Picture, wanted: impl Fn(usize) -> bool) -> f64 {
     let channels = one.channels();
     let greatest = |differ: &dyn Fn(usize) -> f64| {
-        (0..one.samples().len()).filter(|i| wanted(i / channels)).map(differ).fold(0.0, f64::max)
+        // What is no number differs from every number.
+        let worse = |most: f64, d: f64| if d.is_nan() { f64::INFINITY } else { most.max(d) };
+        (0..one.samples().len()).filter(|i| wanted(i / channels)).map(differ).fold(0.0, worse)
     };
     match (one.samples(), two.samples()) {
         (Samples::U8(a), Samples::U8(b)) => greatest(&|i| f64::from(a[i].abs_diff(b[i]))),

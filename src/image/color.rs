@@ -110,12 +110,24 @@ impl Picture {
         Ok(self.in_srgb()?.map(|s| s.picture))
     }
 
+    /// Bytes that a job on the copy in sRGB takes beside what it takes on a picture in sRGB: the copy, a result like it, and what
+    /// goes through the profile; an estimate from above, 0 for a picture in sRGB as it stands.
+    pub(crate) fn conversion_bytes(&self) -> Result<u64> {
+        if self.conversion()?.is_none() {
+            return Ok(0);
+        }
+        let (pixels, colors) = ((self.width() * self.height()) as u64, self.color_channels() as u64);
+        // On the way back the places of changed pixels, while their list grows, and three rows of their colours.
+        Ok(8 * self.samples().len() as u64 + pixels * (24 + 12 * colors))
+    }
+
     /// As [`to_srgb`](Self::to_srgb), with the way back.
     pub fn in_srgb(&self) -> Result<Option<InSrgb>> {
         let Some(conversion) = self.conversion()? else { return Ok(None) };
         let (channels, colors) = (self.channels(), self.color_channels());
         let mut samples: Vec<f32> = (0..self.samples().len()).map(|i| self.samples().unit(i)).collect();
-        let color: Vec<f32> = samples.chunks_exact(channels).flat_map(|p| p[..colors].to_vec()).collect();
+        let mut color = Vec::with_capacity(samples.len() / channels * colors);
+        samples.chunks_exact(channels).for_each(|pixel| color.extend_from_slice(&pixel[..colors]));
         let mut converted = vec![0.0; color.len()];
         conversion.to_srgb.run(&color, &mut converted, colors)?;
         for (pixel, color) in samples.chunks_exact_mut(channels).zip(converted.chunks_exact(colors)) {
@@ -155,8 +167,8 @@ impl InSrgb {
             })
             .collect();
         let of = |samples: &[f32]| -> Result<Vec<f32>> {
-            let color: Vec<f32> =
-                changed.iter().flat_map(|&i| samples[i * channels..][..colors].to_vec()).collect();
+            let mut color = Vec::with_capacity(changed.len() * colors);
+            changed.iter().for_each(|&i| color.extend_from_slice(&samples[i * channels..][..colors]));
             let mut converted = vec![0.0; color.len()];
             self.conversion.from_srgb.run(&color, &mut converted, colors)?;
             Ok(converted)

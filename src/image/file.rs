@@ -11,7 +11,7 @@ use image::{
 };
 
 use super::metadata::{Metadata, jfif_resolution};
-use super::{Picture, Resolution, Samples, tiff};
+use super::{Picture, Resolution, Samples, jpeg, tiff};
 use crate::{Error, Result};
 
 /// More pixels than this are refused, so that a few bytes of a hostile file do not ask for all memory.
@@ -41,7 +41,7 @@ pub(super) fn open(path: &Path) -> Result<(BufReader<File>, ImageFormat)> {
         Some(f @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Tiff | ImageFormat::WebP)) => {
             Ok((file, f))
         }
-        _ => Err(Error::format(path, "not a PNG, JPEG, TIFF or WebP file")),
+        _ => Err(Error::format(path, "not a PNG, JPEG, TIFF or WebP file: save it as one of these")),
     }
 }
 
@@ -66,7 +66,14 @@ impl Picture {
             return tiff::read(file).map_err(|what| Error::format(path, what));
         }
         let failed = |e| read_error(path, e);
-        let (file, resolution) = file_resolution(file, format, path)?;
+        let (mut file, resolution) = file_resolution(file, format, path)?;
+        if format == ImageFormat::Jpeg {
+            let io = |e| Error::io(path, e);
+            if let Some(what) = jpeg::fault(&mut file).map_err(io)? {
+                return Err(Error::format(path, what));
+            }
+            file.rewind().map_err(io)?;
+        }
         let mut reader = ImageReader::with_format(file, format);
         let mut limits = image::Limits::no_limits();
         limits.max_alloc = Some(MAX_BYTES);
@@ -74,9 +81,6 @@ impl Picture {
         let mut decoder = reader.into_decoder().map_err(failed)?;
         let (width, height) = decoder.dimensions();
         check_size(width, height).map_err(|what| Error::format(path, what))?;
-        if matches!(decoder.original_color_type(), ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16) {
-            return Err(Error::format(path, "CMYK picture: save it as RGB"));
-        }
         let icc_profile = decoder.icc_profile().map_err(failed)?;
         let mut metadata =
             Metadata { icc_profile: icc_profile.map(Into::into), resolution, ..Metadata::default() };
@@ -108,7 +112,8 @@ impl Picture {
     ///
     /// # Errors
     /// [`Error::Io`] when the file cannot be written; [`Error::InvalidArgument`] when the ending is another, or when
-    /// the format cannot hold the picture: float samples need TIFF, 16-bit ones PNG or TIFF, and JPEG has no alpha.
+    /// the format cannot hold the picture: float samples need TIFF, 16-bit ones PNG or TIFF; JPEG has no alpha and WebP no
+    /// gray colour profile; a side is at most 65535 pixels long in JPEG, 16384 in WebP.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let format = self.output_format(path)?;
@@ -133,25 +138,54 @@ impl Picture {
                 return Err(Error::invalid(format!("{}: {what}", path.display())));
             }
         };
-        let instead = match (self.samples(), format) {
-            (Samples::F32(_), ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP) => {
-                Some("write .tiff")
-            }
-            (Samples::U16(_), ImageFormat::Jpeg | ImageFormat::WebP) => Some("write .png or .tiff"),
-            (_, ImageFormat::Jpeg) if self.channels().is_multiple_of(2) => Some("write .png, .tiff or .webp"),
-            _ => None,
-        };
-        match instead {
-            None => Ok(format),
-            Some(instead) => {
-                let alpha = if self.channels().is_multiple_of(2) { " with alpha" } else { "" };
-                let kind = self.samples().kind();
-                Err(Error::invalid(format!(
-                    "{}: .{ending} cannot hold this {kind} picture{alpha}: {instead}",
-                    path.display()
-                )))
-            }
+        if self.fits(format) {
+            return Ok(format);
         }
+        let mut picture = format!("{} picture", self.samples().kind());
+        if self.channels().is_multiple_of(2) {
+            picture += " with alpha";
+        }
+        if self.is_too_long(format) {
+            picture += &format!(" of {} x {} pixels", self.width(), self.height());
+        }
+        if format == ImageFormat::WebP && self.has_gray_profile() {
+            picture += " with a gray colour profile";
+        }
+        let instead = match (self.fits(ImageFormat::Png), self.fits(ImageFormat::WebP)) {
+            (false, _) => ".tiff",
+            (true, false) => ".png or .tiff",
+            (true, true) => ".png, .tiff or .webp",
+        };
+        Err(Error::invalid(format!(
+            "{}: .{ending} cannot hold this {picture}: write {instead}",
+            path.display()
+        )))
+    }
+
+    /// Whether a file of this format can hold the picture's kind of samples, its alpha, its size and its colour profile.
+    fn fits(&self, format: ImageFormat) -> bool {
+        let kind = match (format, self.samples()) {
+            (ImageFormat::Tiff, _) | (ImageFormat::Png, Samples::U8(_) | Samples::U16(_)) => true,
+            (ImageFormat::Jpeg, Samples::U8(_)) => !self.channels().is_multiple_of(2),
+            // It stores gray as RGB, of which a gray profile says nothing.
+            (ImageFormat::WebP, Samples::U8(_)) => !self.has_gray_profile(),
+            _ => false,
+        };
+        kind && !self.is_too_long(format)
+    }
+
+    fn is_too_long(&self, format: ImageFormat) -> bool {
+        let longest = match format {
+            ImageFormat::Jpeg => 65_535,
+            ImageFormat::WebP => 16_384,
+            _ => return false,
+        };
+        self.width().max(self.height()) > longest
+    }
+
+    fn has_gray_profile(&self) -> bool {
+        let space = self.icc_profile().and_then(|profile| profile.get(16..20));
+        self.color_channels() == 1 && space == Some(b"GRAY")
     }
 
     fn encode(&self, format: ImageFormat, mut out: impl Write + Seek, path: &Path) -> Result<()> {
@@ -350,6 +384,8 @@ pub(super) fn replace(
     write(&mut out)?;
     out.flush().map_err(io)?;
     drop(out);
+    // On the disk before it takes the place of what was there, so that a power cut leaves one of the two.
+    file.as_file().sync_all().map_err(io)?;
     file.persist(path).map_err(|e| io(e.error))?;
     Ok(())
 }
@@ -361,5 +397,81 @@ fn read_error(path: &Path, e: ImageError) -> Error {
             Error::io(path, e)
         }
         e => Error::format(path, format!("damaged or not supported: {e}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use moxcms::ColorProfile;
+
+    fn gray(width: usize, height: usize) -> Picture {
+        Picture::new(width, height, 1, Samples::U8(vec![7; width * height])).unwrap()
+    }
+
+    /// Why `picture` is not to be written to a file of this name, or nothing.
+    fn refused(picture: &Picture, name: &str) -> String {
+        picture.check_writable(name).map_or_else(|e| e.to_string(), |()| String::new())
+    }
+
+    #[test]
+    fn a_jpeg_is_read_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("photo.jpg");
+        let pixels = (0..64 * 48 * 3u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        Picture::new(64, 48, 3, Samples::U8(pixels)).unwrap().write(&path).unwrap();
+        let (file, picture) = (std::fs::read(&path).unwrap(), Picture::read(&path).unwrap());
+        let failed = |file: &[u8]| {
+            std::fs::write(&path, file).unwrap();
+            match Picture::read(&path) {
+                Err(Error::Format { what, .. }) => what,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(failed(&file[..file.len() / 2]).starts_with("cut short"));
+        assert!(failed(&file[..file.len() - 1]).starts_with("cut short"));
+        let mut cmyk = file.clone();
+        let frame = file.windows(2).position(|pair| pair == b"\xff\xc0").unwrap();
+        cmyk[frame + 9] = 4;
+        assert!(failed(&cmyk).contains("convert it to RGB"));
+        std::fs::write(&path, [&file[..], b"a film"].concat()).unwrap();
+        assert_eq!(Picture::read(&path).unwrap(), picture);
+    }
+
+    #[test]
+    fn a_picture_too_long_for_its_format_is_refused_before_the_work() {
+        let long = gray(16_385, 1);
+        assert!(refused(&long, "x.webp").ends_with("8-bit picture of 16385 x 1 pixels: write .png or .tiff"));
+        assert_eq!(refused(&long, "x.jpg"), "");
+        assert_eq!(refused(&gray(1, 16_384), "x.webp"), "");
+        let high = gray(1, 65_536);
+        assert!(refused(&high, "x.jpg").ends_with("8-bit picture of 1 x 65536 pixels: write .png or .tiff"));
+        assert_eq!((refused(&high, "x.png"), refused(&high, "x.tiff")), Default::default());
+        assert_eq!(refused(&gray(65_535, 1), "x.jpeg"), "");
+    }
+
+    #[test]
+    fn what_to_write_instead_can_hold_the_picture() {
+        let with_alpha = |width| Picture::new(width, 1, 2, Samples::U8(vec![7; 2 * width])).unwrap();
+        assert!(refused(&with_alpha(9), "x.jpg").ends_with("with alpha: write .png, .tiff or .webp"));
+        assert!(refused(&with_alpha(20_000), "x.jpg").ends_with("with alpha: write .png or .tiff"));
+        let float = Picture::new(1, 1, 1, Samples::F32(vec![0.5])).unwrap();
+        assert!(refused(&float, "x.png").ends_with("float picture: write .tiff"));
+        let deep = Picture::new(1, 1, 1, Samples::U16(vec![5])).unwrap();
+        assert!(refused(&deep, "x.webp").ends_with("16-bit picture: write .png or .tiff"));
+    }
+
+    #[test]
+    fn a_gray_profile_is_not_put_on_the_rgb_of_a_webp() {
+        let mut picture = gray(4, 4);
+        picture.metadata_mut().icc_profile =
+            Some(ColorProfile::new_gray_with_gamma(2.2).encode().unwrap().into());
+        let why = refused(&picture, "x.webp");
+        assert!(why.ends_with("8-bit picture with a gray colour profile: write .png or .tiff"), "{why}");
+        for name in ["x.png", "x.tiff", "x.jpg"] {
+            assert_eq!(refused(&picture, name), "");
+        }
+        picture.metadata_mut().icc_profile = Some(ColorProfile::new_srgb().encode().unwrap().into());
+        assert_eq!(refused(&picture, "x.webp"), "");
     }
 }

@@ -126,7 +126,7 @@ impl LabelMap {
     /// Reads a label map of a model's classes.
     ///
     /// - Indexed PNG: the stored indices are the classes; its palette is for the eye.
-    /// - Gray PNG, TIFF or WebP: the stored values are the classes.
+    /// - Gray PNG or TIFF: the stored values are the classes. (WebP stores gray as RGB.)
     /// - RGB, of any format: painted in the classes' colours. Each colour is read as the class with the nearest one, at
     ///   most [`COLOR_LIMIT`] off in every channel.
     ///

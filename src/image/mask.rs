@@ -40,7 +40,7 @@ impl Mask {
         Ok(Self(picture.clone()))
     }
 
-    /// Reads a gray PNG, JPEG or TIFF file, 8-bit, 16-bit or float. Errors are those of [`Picture::read`] and
+    /// Reads a gray PNG, JPEG, TIFF or WebP file, 8-bit, 16-bit or float. Errors are those of [`Picture::read`] and
     /// [`new`](Self::new).
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();

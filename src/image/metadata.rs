@@ -1,5 +1,6 @@
 //! What a picture file says beside its pixels: colour profile, EXIF, resolution, orientation, XMP.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 pub use image::metadata::Orientation;
@@ -15,13 +16,14 @@ pub struct Resolution {
 ///
 /// | | PNG | JPEG | TIFF | WebP |
 /// |---|---|---|---|---|
-/// | ICC profile | read, written | read, written | read, written | read, written |
-/// | EXIF | read, written | read, written | its texts: artist, copyright, maker, date ... | read, written |
-/// | resolution | pHYs | JFIF, EXIF | tags | EXIF |
-/// | orientation | EXIF | EXIF | tag | EXIF |
-/// | XMP | written | written | written | written |
+/// | ICC profile | read, written | read, written | read, written | read, written, but for a gray one |
+/// | EXIF | read, written | read, written up to 65 kB | texts (artist, copyright, date ...), how and where it was taken | read, written |
+/// | resolution | pHYs; read from EXIF where there is none | JFIF; read from EXIF where there is none | tags | read from EXIF |
+/// | orientation | read from EXIF | read from EXIF | read from its tag | read from EXIF |
+/// | XMP | written | written up to 65 kB | written | written |
 ///
-/// XMP of a file that is read is not kept: what it says of edits and origin would be wrong of a restyled picture.
+/// EXIF is written as it was read, with a resolution that it has. No orientation is written: the pixels have been turned. XMP
+/// of a file that is read is not kept: what it says of edits and origin would be wrong of a restyled picture.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metadata {
     /// The ICC profile as its bytes; none means sRGB.
@@ -151,9 +153,13 @@ fn exif_resolution(exif: &[u8]) -> Option<Resolution> {
     Some(Resolution { x: x? * inches, y: y? * inches })
 }
 
-/// Cuts the chain of directories after the first: the second is the thumbnail's.
+/// Cuts the chain of directories after the first: the second is the thumbnail's. Its picture is overwritten, as it may show what
+/// the content is about to lose.
 fn drop_thumbnail(exif: &mut [u8]) {
     let next = Directory::of(exif).and_then(|d| d.at.checked_add(2 + 12 * d.u16(d.at)?));
+    if let Some(range) = next.and_then(|next| thumbnail(exif, next)) {
+        exif[range].fill(0);
+    }
     if let Some(next) = next
         && let Some(bytes) = next.checked_add(4).and_then(|end| exif.get_mut(next..end))
     {
@@ -161,19 +167,45 @@ fn drop_thumbnail(exif: &mut [u8]) {
     }
 }
 
+/// Where the JPEG file is that the directory shows whose place stands at `next`.
+fn thumbnail(exif: &[u8], next: usize) -> Option<Range<usize>> {
+    let first = Directory::of(exif)?;
+    let directory = Directory { at: first.u32(next).filter(|&at| at > 0)?, ..first };
+    let (mut begin, mut length) = (None, None);
+    for (tag, at) in directory.entries() {
+        match tag {
+            0x201 => begin = directory.u32(at + 8),
+            0x202 => length = directory.u32(at + 8),
+            _ => {}
+        }
+    }
+    let range = begin?..begin?.checked_add(length?)?;
+    // A damaged place may be that of something else.
+    exif.get(range.clone())?.starts_with(&[0xff, 0xd8]).then_some(range)
+}
+
 /// The texts that TIFF and EXIF share: description, maker, model, software, date, artist, copyright.
 pub(super) const TEXT_TAGS: [u16; 7] = [0x10e, 0x10f, 0x110, 0x131, 0x132, 0x13b, 0x8298];
 
+/// A text as a directory holds it, without the zeros at its end; none when nothing is left. Its letters may be those of any
+/// encoding: none is told.
+pub(super) fn text_of(bytes: &[u8]) -> Option<Vec<u8>> {
+    let last = bytes.iter().rposition(|&byte| byte != 0)?;
+    Some(bytes[..=last].to_vec())
+}
+
+/// Texts by their tags.
+type Texts = Vec<(u16, Vec<u8>)>;
+
 /// Those texts of an EXIF block's first directory.
-pub(super) fn exif_texts(exif: &[u8]) -> Vec<(u16, String)> {
+pub(super) fn exif_texts(exif: &[u8]) -> Texts {
     let Some(directory) = Directory::of(exif) else { return vec![] };
     let text = |(tag, at): (usize, usize)| {
         let tag = u16::try_from(tag).ok().filter(|tag| TEXT_TAGS.contains(tag))?;
         let (kind, length) = (directory.u16(at + 2)?, directory.u32(at + 4)?);
         let begin = if length > 4 { directory.u32(at + 8)? } else { at + 8 };
         let bytes = exif.get(begin..begin.checked_add(length)?)?;
-        let text = std::str::from_utf8(bytes).ok()?.trim_end_matches('\0');
-        (kind == 2 && !text.is_empty()).then(|| (tag, text.to_owned()))
+        text_of(bytes).filter(|_| kind == 2).map(|text| (tag, text))
     };
     directory.entries().filter_map(text).collect()
 }
@@ -252,9 +284,8 @@ pub(super) fn exif_entries(exif: &[u8], pointer: u16) -> Vec<Entry> {
 }
 
 /// An EXIF block of what a TIFF file holds: texts, their tags ascending, and [`SUB_DIRECTORIES`], in their order.
-pub(super) fn exif_block(texts: &[(u16, String)], directories: [Vec<Entry>; 2]) -> Option<Vec<u8>> {
-    let text =
-        |(tag, text): &(u16, String)| Entry { tag: *tag, kind: 2, bytes: [text.as_bytes(), &[0]].concat() };
+pub(super) fn exif_block(texts: &[(u16, Vec<u8>)], directories: [Vec<Entry>; 2]) -> Option<Vec<u8>> {
+    let text = |(tag, text): &(u16, Vec<u8>)| Entry { tag: *tag, kind: 2, bytes: [text, &[0][..]].concat() };
     let mut first: Vec<Entry> = texts.iter().map(text).collect();
     let mut block = b"II*\0\0\0\0\0".to_vec();
     for (pointer, entries) in SUB_DIRECTORIES.into_iter().zip(directories) {
@@ -320,8 +351,8 @@ mod tests {
     use super::*;
 
     /// A block as a camera writes it: a text, how the picture was taken, where, and what cannot be moved.
-    fn taken() -> (Vec<(u16, String)>, [Vec<Entry>; 2]) {
-        let texts = vec![(0x10f, "Maker".to_owned()), (0x8298, "me".to_owned())];
+    fn taken() -> (Texts, [Vec<Entry>; 2]) {
+        let texts = vec![(0x10f, b"Maker".to_vec()), (0x8298, b"me".to_vec())];
         let entry = |tag, kind, bytes: &[u8]| Entry::new(tag, kind, bytes.to_vec()).unwrap();
         let exposure = entry(0x829a, 5, &[1, 0, 0, 0, 250, 0, 0, 0]);
         let speed = entry(0x8827, 3, &[0x90, 0x01]);
@@ -386,8 +417,8 @@ mod tests {
         exif.extend(b"\x2c\x01\0\0\x01\0\0\0");
         assert_eq!(exif_resolution(&exif), Some(Resolution { x: 300.0, y: 300.0 }));
         let texts =
-            exif_block(&[(0x10f, "Maker & Co".into()), (0x8298, "me".into())], [vec![], vec![]]).unwrap();
-        for exif in [exif, texts] {
+            exif_block(&[(0x10f, b"Maker & Co".into()), (0x8298, b"me".into())], [vec![], vec![]]).unwrap();
+        for exif in [exif, texts, with_thumbnail(THUMBNAIL.len())] {
             let read = |exif: &[u8]| {
                 let mut metadata = Metadata::default();
                 metadata.take_exif(Some(exif.to_vec()));
@@ -407,10 +438,47 @@ mod tests {
     }
 
     #[test]
-    fn texts_survive_an_exif_block() {
-        let texts =
-            [(0x10e, "A long description".to_owned()), (0x13b, "me".into()), (0x8298, "© 2026 A".into())];
+    fn texts_survive_an_exif_block_whatever_their_letters() {
+        let latin_1 = b"\xa9 Zo\xeb".to_vec();
+        let texts = [(0x10e, b"A long description".to_vec()), (0x13b, b"me".into()), (0x8298, latin_1)];
         assert_eq!(exif_texts(&exif_block(&texts, [vec![], vec![]]).unwrap()), texts);
         assert_eq!(exif_block(&[], [vec![], vec![]]), None);
+        assert_eq!(text_of(b"Ann\0Bob\0\0"), Some(b"Ann\0Bob".to_vec()));
+        assert_eq!(text_of(b"\0\0"), None);
+    }
+
+    const THUMBNAIL: &[u8] = b"\xff\xd8the face as it was\xff\xd9";
+
+    /// A block with an artist and a thumbnail, which is said to be so long.
+    fn with_thumbnail(length: usize) -> Vec<u8> {
+        let number = |tag, value: usize| Entry { tag, kind: 4, bytes: (value as u32).to_le_bytes().to_vec() };
+        let mut block = b"II*\0\0\0\0\0".to_vec();
+        let picture = block.len();
+        block.extend(THUMBNAIL);
+        let first =
+            put_directory(&mut block, vec![Entry { tag: 0x13b, kind: 2, bytes: b"Painter\0".to_vec() }]);
+        let second = put_directory(&mut block, vec![number(0x201, picture), number(0x202, length)]);
+        block[4..8].copy_from_slice(&first.to_le_bytes());
+        block[first as usize + 2 + 12..][..4].copy_from_slice(&second.to_le_bytes());
+        block
+    }
+
+    #[test]
+    fn nothing_of_the_thumbnail_is_left_in_the_block() {
+        let shown = |exif: &[u8]| exif.windows(THUMBNAIL.len()).any(|bytes| bytes == THUMBNAIL);
+        let taken = |exif: Vec<u8>| {
+            let mut metadata = Metadata::default();
+            metadata.take_exif(Some(exif));
+            metadata.exif.unwrap()
+        };
+        let block = with_thumbnail(THUMBNAIL.len());
+        assert!(shown(&block));
+        let exif = taken(block);
+        assert!(!shown(&exif));
+        assert_eq!(exif_texts(&exif), [(0x13b, b"Painter".to_vec())]);
+        // One that would end behind the block is not looked for; what else there is stays.
+        for length in [1 << 10, u32::MAX as usize] {
+            assert_eq!(exif_texts(&taken(with_thumbnail(length))), [(0x13b, b"Painter".to_vec())]);
+        }
     }
 }

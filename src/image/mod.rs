@@ -2,6 +2,7 @@
 
 mod color;
 mod file;
+mod jpeg;
 mod labels;
 mod mask;
 mod metadata;

@@ -234,10 +234,20 @@ impl RgbImage {
     }
 
     /// The network's output, `(1, height, width, 3)` from -1 to 1; values beyond are clamped.
-    pub fn from_tensor(image: &Tensor) -> candle_core::Result<Self> {
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when a value is undefined or infinite, as it is where a product is too large for the precision;
+    /// [`Error::Tensor`] when the device fails.
+    pub fn from_tensor(image: &Tensor) -> Result<Self> {
         let (_, height, width, _) = image.dims4()?;
         let mut pixels = image.flatten_all()?.to_vec1::<f32>()?;
         pixels.truncate(height * width * 3);
+        // Clamped, it would go on as a colour or as no change at all.
+        if let Some(wrong) = pixels.iter().find(|v| !v.is_finite()) {
+            return Err(Error::unsupported(format!(
+                "the network drew a picture with the value {wrong}: try --precision f32 (CA2_PRECISION_F32), or another model"
+            )));
+        }
         for v in &mut pixels {
             *v = ((*v + 1.0) / 2.0).clamp(0.0, 1.0);
         }
@@ -291,5 +301,18 @@ mod tests {
         assert_eq!(tensor.dims(), [1, 1, 2, 3]);
         assert_eq!(tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap()[..3], [-1.0, -0.5, 0.0]);
         assert_eq!(RgbImage::from_tensor(&tensor).unwrap(), image);
+    }
+
+    #[test]
+    fn what_a_network_draws_is_a_picture_or_an_error_that_says_what_to_try() {
+        let drawn = |last: f32| {
+            let values = vec![0.5, -0.5, 3.0, -7.0, 0.0, last];
+            RgbImage::from_tensor(&Tensor::from_vec(values, (1, 1, 2, 3), &Device::Cpu).unwrap())
+        };
+        assert_eq!(drawn(1.0).unwrap().pixels, [0.75, 0.25, 1.0, 0.0, 0.5, 1.0]);
+        for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let error = drawn(wrong).unwrap_err().to_string();
+            assert!(error.contains(&format!("the value {wrong}: try --precision f32")), "{error}");
+        }
     }
 }

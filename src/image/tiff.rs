@@ -13,12 +13,18 @@ use tiff::{ColorType, Directory, TiffError, TiffResult};
 use super::file::{MAX_BYTES, check_size};
 use super::metadata::{
     Entry, Metadata, Orientation, Resolution, SUB_DIRECTORIES, TEXT_TAGS, exif_block, exif_entries,
-    exif_texts,
+    exif_texts, text_of,
 };
 use super::{Picture, Samples};
 
 /// Adobe's tag for an XMP packet.
 const XMP: Tag = Tag::Unknown(700);
+
+/// Adobe's tag that makes a TIFF file a digital negative.
+const DNG_VERSION: Tag = Tag::Unknown(0xc612);
+
+/// Most bytes of what is kept of EXIF's values: far above what cameras write.
+const MAX_EXIF: u64 = 1 << 19;
 
 /// Reads the first picture of a TIFF file; an error is the reason in words.
 pub(super) fn read(file: impl BufRead + Seek) -> Result<Picture, String> {
@@ -28,15 +34,22 @@ pub(super) fn read(file: impl BufRead + Seek) -> Result<Picture, String> {
     let mut decoder = Decoder::new(file).map_err(reason)?.with_limits(limits);
     let (width, height) = decoder.dimensions().map_err(reason)?;
     check_size(width, height)?;
+    // The first picture of a camera's file is a preview, or what its sensor saw.
+    let kind = decoder.find_tag_unsigned::<u32>(Tag::NewSubfileType).ok().flatten();
+    if kind.is_some_and(|kind| kind & 1 == 1) || decoder.image_ifd().find_entry(DNG_VERSION).is_some() {
+        return Err("camera raw or a preview: develop it to a 16-bit TIFF".into());
+    }
     let color = decoder.colortype().map_err(reason)?;
     let samples_per_pixel: u16 =
         decoder.find_tag_unsigned(Tag::SamplesPerPixel).map_err(reason)?.unwrap_or(1);
     let extra: Vec<u16> =
         decoder.find_tag_unsigned_vec(Tag::ExtraSamples).map_err(reason)?.unwrap_or_default();
+    let alpha = extra.first().and_then(|&kind| ExtraSamples::from_u16(kind));
+    let alpha = alpha.filter(|&kind| kind != ExtraSamples::Unspecified);
     let channels = match color {
-        ColorType::Gray(_) => 1,
-        // The decoder does not know gray with alpha by name.
-        ColorType::GrayA(_) | ColorType::Multiband { num_samples: 2, .. } => 2,
+        // The decoder knows gray with another channel as two bands, alpha or not.
+        ColorType::GrayA(_) | ColorType::Multiband { num_samples: 2, .. } if alpha.is_some() => 2,
+        ColorType::Gray(_) | ColorType::GrayA(_) | ColorType::Multiband { num_samples: 2, .. } => 1,
         ColorType::RGB(_) => 3,
         ColorType::RGBA(_) => 4,
         other => {
@@ -50,15 +63,17 @@ pub(super) fn read(file: impl BufRead + Seek) -> Result<Picture, String> {
             "TIFF with {samples_per_pixel} channels, {channels} of them known: remove the others"
         ));
     }
-    if extra.first() == Some(&ExtraSamples::AssociatedAlpha.to_u16()) {
+    if alpha == Some(ExtraSamples::AssociatedAlpha) {
         return Err("TIFF with premultiplied alpha: save it with straight alpha".into());
+    }
+
+    let depth = color.bit_depth();
+    if depth < 16 && depth != 8 {
+        return Err(format!("TIFF of {depth} bits a sample: convert it to 8 or 16 bits"));
     }
 
     let mut decoded = DecodingResult::U8(Vec::new());
     let layout = decoder.read_image_to_buffer(&mut decoded).map_err(reason)?;
-    if color.bit_depth() < 8 {
-        return Err(format!("TIFF of {} bits a sample: save it with 8, 16 or float", color.bit_depth()));
-    }
     let samples = match decoded {
         DecodingResult::U8(v) => Samples::U8(interleave(v, &layout)?),
         DecodingResult::U16(v) => Samples::U16(interleave(v, &layout)?),
@@ -75,13 +90,7 @@ pub(super) fn read(file: impl BufRead + Seek) -> Result<Picture, String> {
 /// Tags that are damaged are left out.
 fn read_metadata(decoder: &mut Decoder<impl BufRead + Seek>) -> Metadata {
     let mut metadata = Metadata::default();
-    let mut texts = Vec::new();
-    for tag in TEXT_TAGS {
-        let value = decoder.find_tag(Tag::from_u16_exhaustive(tag)).ok().flatten();
-        if let Some(text) = value.and_then(|v| v.into_string().ok()).filter(|t| !t.is_empty()) {
-            texts.push((tag, text));
-        }
-    }
+    let texts: Vec<_> = TEXT_TAGS.into_iter().filter_map(|tag| Some((tag, text(decoder, tag)?))).collect();
     let directories = SUB_DIRECTORIES.map(|pointer| entries(decoder, pointer).unwrap_or_default());
     metadata.take_exif(exif_block(&texts, directories));
     let mut tag = |tag| decoder.find_tag(tag).ok().flatten();
@@ -106,13 +115,24 @@ fn read_metadata(decoder: &mut Decoder<impl BufRead + Seek>) -> Metadata {
     metadata
 }
 
+/// A text as its bytes: the decoder's own way drops one that is not UTF-8, and what follows on a zero.
+fn text(decoder: &mut Decoder<impl BufRead + Seek>, tag: u16) -> Option<Vec<u8>> {
+    let tag = Tag::from_u16_exhaustive(tag);
+    let mut directory = decoder.image_ifd();
+    let entry = directory.find_entry(tag)?;
+    if entry.field_type() != Type::ASCII || entry.count() > MAX_EXIF {
+        return None;
+    }
+    let mut value = ValueBuffer::empty(Type::ASCII);
+    directory.find_tag_buf(tag, &mut value).ok()??;
+    text_of(value.as_bytes())
+}
+
 /// The entries of one of EXIF's directories.
 fn entries(decoder: &mut Decoder<impl BufRead + Seek>, pointer: u16) -> TiffResult<Vec<Entry>> {
-    /// Far above what cameras write.
-    const MAX: u64 = 1 << 19;
     let Some(place) = decoder.find_tag(Tag::from_u16_exhaustive(pointer))? else { return Ok(vec![]) };
     let directory = decoder.read_directory(place.into_ifd_pointer()?)?;
-    let mut left = MAX;
+    let mut left = MAX_EXIF;
     let mut entries = Vec::new();
     for (tag, entry) in directory.iter() {
         // No type's value is longer than 8 bytes.
@@ -190,7 +210,7 @@ fn write_samples<W: Write + Seek, K: TiffKind>(picture: &Picture, to: TiffEncode
 }
 
 /// A text of any letters, as TIFF's ASCII: what others write there too. A zero may part it, as it does photographer and editor.
-struct Text<'a>(&'a str);
+struct Text<'a>(&'a [u8]);
 
 impl TiffValue for Text<'_> {
     const BYTE_LEN: u8 = 1;
@@ -201,7 +221,7 @@ impl TiffValue for Text<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Owned([self.0.as_bytes(), &[0]].concat())
+        Cow::Owned([self.0, &[0]].concat())
     }
 }
 
@@ -260,8 +280,9 @@ mod tests {
             entry(0x9003, 2, b"2026:11:25 12:00:00\0"),
         ];
         let place = vec![entry(1, 2, b"N\0"), entry(2, 5, &[7; 24])];
-        let texts = [(0x10f, "Maker"), (0x13b, "Ann\0Bob"), (0x8298, "© Zoë, 写真")];
-        let texts = texts.map(|(tag, text)| (tag, text.to_owned()));
+        // UTF-8, two names, and Latin-1.
+        let texts =
+            [(0x10f, "© Zoë, 写真".into()), (0x13b, b"Ann\0Bob".to_vec()), (0x8298, b"\xa9 Zo\xeb".to_vec())];
         let exif = exif_block(&texts, [taken.clone(), place.clone()]).unwrap();
         let mut picture = Picture::new(2, 1, 3, Samples::U16(vec![1, 2, 3, 4, 5, 6])).unwrap();
         picture.metadata_mut().exif = Some(exif.into());
@@ -276,14 +297,57 @@ mod tests {
             let back = read(file).unwrap();
             assert_eq!(back.samples(), picture.samples());
             let exif = back.metadata().exif.as_deref().unwrap();
-            // The reader of the plain form stops at a zero; the file has all of it.
-            let first = |text: &str| text.split('\0').next().unwrap().to_owned();
-            let firsts = |texts: Vec<(u16, String)>| -> Vec<_> {
-                texts.into_iter().map(|(tag, text)| (tag, first(&text))).collect()
-            };
-            assert_eq!(firsts(exif_texts(exif)), firsts(texts.to_vec()), "big: {big}");
+            assert_eq!(exif_texts(exif), texts, "big: {big}");
             assert_eq!(exif_entries(exif, 0x8769), taken, "big: {big}");
             assert_eq!(exif_entries(exif, 0x8825), place, "big: {big}");
         }
+    }
+
+    /// A file of 4 x 1 pixels with these entries, each a tag, its type, its count and its value, beside those that it must have.
+    fn file(bits: u32, samples: u32, more: &[(u16, u16, u32, u32)]) -> Cursor<Vec<u8>> {
+        let number = |tag, value| (tag, 4, 1, value);
+        let mut entries =
+            vec![number(256, 4), number(257, 1), (258, 3, 1, bits), (259, 3, 1, 1), (262, 3, 1, 1)];
+        entries.extend([number(273, 8), (277, 3, 1, samples), number(279, (4 * samples * bits).div_ceil(8))]);
+        entries.extend(more);
+        entries.sort_unstable();
+        let mut file = b"II*\0\x48\0\0\0".to_vec();
+        file.resize(0x48, 0);
+        file.extend((entries.len() as u16).to_le_bytes());
+        for (tag, kind, count, value) in entries {
+            file.extend([tag, kind].map(u16::to_le_bytes).concat());
+            file.extend([count, value].map(u32::to_le_bytes).concat());
+        }
+        file.extend([0; 4]);
+        Cursor::new(file)
+    }
+
+    #[test]
+    fn what_a_camera_keeps_for_itself_is_no_picture() {
+        assert_eq!(read(file(8, 1, &[])).unwrap().samples(), &Samples::U8(vec![0; 4]));
+        assert!(read(file(8, 1, &[(254, 4, 1, 2)])).is_ok(), "a page of several");
+        for raw in [(254, 4, 1, 1), (254, 4, 1, 3), (0xc612, 1, 4, 0x0401)] {
+            let error = read(file(8, 1, &[raw])).unwrap_err();
+            assert!(error.contains("develop it to a 16-bit TIFF"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_second_channel_is_alpha_only_where_the_file_says_so() {
+        assert_eq!(read(file(8, 2, &[(338, 3, 1, 2)])).unwrap().channels(), 2);
+        for other in [&[(338, 3, 1, 0)][..], &[]] {
+            let error = read(file(8, 2, other)).unwrap_err();
+            assert!(error.contains("2 channels, 1 of them known: remove the others"), "{error}");
+        }
+        assert!(read(file(8, 2, &[(338, 3, 1, 1)])).unwrap_err().contains("premultiplied"));
+    }
+
+    #[test]
+    fn depths_between_bytes_are_refused_by_name() {
+        for depth in [1, 4, 10, 12, 14] {
+            let error = read(file(depth, 1, &[])).unwrap_err();
+            assert!(error.contains(&format!("{depth} bits a sample: convert it to 8 or 16 bits")), "{error}");
+        }
+        assert!(read(file(16, 1, &[])).is_ok());
     }
 }

@@ -500,40 +500,43 @@ mod tests {
     fn products_of_every_remainder_stay_inside_their_slices() {
         for level in Level::all() {
             let tolerance = level.tolerance();
-            for rows in (1..=15).chain([28, 29]) {
-                for n in [1, 3, 4, 5, 8, 9, 15, 16, 17, 31, 32, 33, 65] {
-                    let k = 1 + (rows * n) % 37;
-                    let (a_row, out_row) = (k + rows % 3, n + rows % 2);
-                    let a = values((rows - 1) * a_row + k, rows);
-                    let b = values(k * n, n);
-                    let panels = Panels::pack(level, k, n, View::rows(&b, n));
-                    let bias = values(n, 7);
-                    for (case, start) in
-                        [Start::Zero, Start::Bias(&bias), Start::Keep].into_iter().enumerate()
-                    {
-                        let before = values((rows - 1) * out_row + n, 9);
-                        let mut out = before.clone();
-                        product(
-                            rows,
-                            Rows::new(&a, a_row),
-                            panels.as_ref(),
-                            start,
-                            &mut out.as_mut_slice().into(),
-                            out_row,
-                        );
-                        for (i, (got, before)) in out.iter().zip(&before).enumerate() {
-                            let (r, c) = (i / out_row, i % out_row);
-                            if c >= n {
-                                assert_eq!(got, before, "between rows");
-                                continue;
-                            }
-                            let first = [0.0, bias[c], *before][case];
-                            let terms = (0..k).map(|j| f64::from(a[r * a_row + j]) * f64::from(b[j * n + c]));
-                            let (sum, size) = terms.fold((0.0, 1.0), |(s, z), t| (s + t, z + t.abs()));
-                            let want = f64::from(first) + sum;
-                            let near = (f64::from(*got) - want).abs() <= tolerance * size;
-                            assert!(near, "{level:?} {rows}x{k}x{n} at {r}, {c}: {got}, not {want}");
+            let small = (1..=15).chain([28, 29]).flat_map(|rows| {
+                [1, 3, 4, 5, 8, 9, 15, 16, 17, 31, 32, 33, 65].map(|n| (rows, n, 1 + (rows * n) % 37))
+            });
+            // Whole tiles and more of them: straight to the target, several blocks and steps.
+            let tall = [16, 32, 33, 48, 64, 130].into_iter().flat_map(|rows| {
+                [16, 32, 48, 64].into_iter().flat_map(move |n| [32, 96, 300].map(|k| (rows, n, k)))
+            });
+            let tall = tall.filter(|_| level.tiles());
+            for (rows, n, k) in small.chain(tall) {
+                let (a_row, out_row) = (k + rows % 3, n + rows % 2);
+                let a = values((rows - 1) * a_row + k, rows);
+                let b = values(k * n, n);
+                let panels = Panels::pack(level, k, n, View::rows(&b, n));
+                let bias = values(n, 7);
+                for (case, start) in [Start::Zero, Start::Bias(&bias), Start::Keep].into_iter().enumerate() {
+                    let before = values((rows - 1) * out_row + n, 9);
+                    let mut out = before.clone();
+                    product(
+                        rows,
+                        Rows::new(&a, a_row),
+                        panels.as_ref(),
+                        start,
+                        &mut out.as_mut_slice().into(),
+                        out_row,
+                    );
+                    for (i, (got, before)) in out.iter().zip(&before).enumerate() {
+                        let (r, c) = (i / out_row, i % out_row);
+                        if c >= n {
+                            assert_eq!(got, before, "between rows");
+                            continue;
                         }
+                        let first = [0.0, bias[c], *before][case];
+                        let terms = (0..k).map(|j| f64::from(a[r * a_row + j]) * f64::from(b[j * n + c]));
+                        let (sum, size) = terms.fold((0.0, 1.0), |(s, z), t| (s + t, z + t.abs()));
+                        let want = f64::from(first) + sum;
+                        let near = (f64::from(*got) - want).abs() <= tolerance * size;
+                        assert!(near, "{level:?} {rows}x{k}x{n} at {r}, {c}: {got}, not {want}");
                     }
                 }
             }
@@ -545,6 +548,7 @@ mod tests {
         let (k, n, rows) = (5, 19, 9);
         let a = values(200, 1);
         let b = values(3 * k * n, 2);
+        // Tiles' windows are tested with the convolutions.
         for &level in Level::available() {
             let panels = Panels::pack(level, 3 * k, n, View::rows(&b, n));
             let mut out = vec![0.0; rows * n];

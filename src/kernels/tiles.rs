@@ -537,6 +537,34 @@ mod tests {
     use crate::kernels::View;
     use crate::kernels::matrix::{Panels, Rows, Start, product};
 
+    /// The two parts of a factor are what it is to 16 bits, from the largest that bfloat16 has down to where the second part would be
+    /// denormal; a denormal factor is zero.
+    #[test]
+    fn a_factor_is_the_sum_of_its_parts() {
+        if !available() {
+            eprintln!("no AMX here: nothing is laid out for it");
+            return;
+        }
+        let x = [1.0, -1.0 / 3.0, 1e30, 3.389e38, 1e-30, -7e-35, 1e-40, 0.0, 1.003_921_6, f32::NAN];
+        let mut out = [0.0f32; 2 * SIDE];
+        lower(2, 1, x.len(), &x, x.len(), &mut out, 0);
+        let part = |of: usize, i: usize| {
+            let word = out[of * SIDE + i / 2].to_bits();
+            f64::from(f32::from_bits(if i.is_multiple_of(2) { word << 16 } else { word & 0xffff_0000 }))
+        };
+        for (i, &x) in x.iter().enumerate() {
+            let sum = part(0, i) + part(1, i);
+            match x {
+                _ if x.is_nan() => assert!(sum.is_nan()),
+                _ if x.abs() < f32::MIN_POSITIVE => assert_eq!(sum, 0.0),
+                _ => assert!((sum - f64::from(x)).abs() <= f64::from(x.abs()) / 131_072.0, "{x}: {sum}"),
+            }
+        }
+        for i in x.len()..STEP {
+            assert_eq!((part(0, i), part(1, i)), (0.0, 0.0), "behind the row's end");
+        }
+    }
+
     /// Some libraries set a thread's tiles up once and count on them ever after.
     #[test]
     fn tiles_are_set_up_behind_a_product_as_they_were_before() {

@@ -57,6 +57,27 @@ impl Coverage<'_> {
             )
             .reduce(|| None, Bounds::union)
     }
+
+    /// Compares the bytes of every pixel outside the mask.
+    pub fn check(&self, content: &View, out: &View) -> Untouched {
+        let (pixels, differing) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        (0..content.height()).into_par_iter().for_each_init(
+            || vec![0.0; content.width()],
+            |coverage, y| {
+                self.row(y, 0, coverage);
+                let (a, b) = (content.row(y), out.row(y));
+                let outside = coverage.iter().enumerate().filter(|(_, c)| **c <= 0.0);
+                let (mut count, mut wrong) = (0, 0);
+                for (x, _) in outside {
+                    count += 1;
+                    wrong += usize::from(a.pixel(x) != b.pixel(x));
+                }
+                pixels.fetch_add(count, Ordering::Relaxed);
+                differing.fetch_add(wrong, Ordering::Relaxed);
+            },
+        );
+        Untouched { pixels: pixels.into_inner(), differing: differing.into_inner() }
+    }
 }
 
 /// The whole change of a picture.
@@ -147,27 +168,6 @@ impl Change<'_> {
             far += 1 + far / 3;
         }
         None
-    }
-
-    /// Compares the bytes of every pixel outside the mask.
-    pub fn check(&self, content: &View, out: &View) -> Untouched {
-        let (pixels, differing) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        (0..content.height()).into_par_iter().for_each_init(
-            || vec![0.0; content.width()],
-            |coverage, y| {
-                self.coverage.row(y, 0, coverage);
-                let (a, b) = (content.row(y), out.row(y));
-                let outside = coverage.iter().enumerate().filter(|(_, c)| **c <= 0.0);
-                let (mut count, mut wrong) = (0, 0);
-                for (x, _) in outside {
-                    count += 1;
-                    wrong += usize::from(a.pixel(x) != b.pixel(x));
-                }
-                pixels.fetch_add(count, Ordering::Relaxed);
-                differing.fetch_add(wrong, Ordering::Relaxed);
-            },
-        );
-        Untouched { pixels: pixels.into_inner(), differing: differing.into_inner() }
     }
 
     /// The result's colours on the window's picture at `side` squared, for the join of new shapes: `rgb` is the content's

@@ -5,7 +5,8 @@
 //! transforms, which change the content's own pixels at full resolution ([`grid`]): texture, 16 bits and highlights
 //! survive. Only where a shape edit gives a pixel another class do the generator's pixels show ([`shape`]).
 //!
-//! A call holds nothing of the picture's size: a picture of any size fits beside its input and output.
+//! A call holds nothing of the picture's size: a picture of any size fits beside its input and output. Only one with a colour
+//! profile to follow is copied ([`restyle_picture`]).
 
 mod composite;
 mod confidence;
@@ -285,15 +286,15 @@ pub(crate) fn network_bytes(c: &Config) -> u64 {
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] when sizes or forms differ, a class, a strength or an option is out of range, a mask is not
-/// gray or not within 0 to 1, or the style is of another model; [`Error::MemoryLimit`]; [`Error::Tensor`] when the
-/// device fails; [`Error::Cancelled`].
+/// gray or not within 0 to 1, or the style is of another model; [`Error::MemoryLimit`]; [`Error::Unsupported`] when the network
+/// draws values that are no numbers; [`Error::Tensor`] when the device fails; [`Error::Cancelled`].
 pub fn restyle(job: &Job, out: &mut ViewMut, progress: Progress) -> Result<Report> {
     check_forms(&job.content, out)?;
     let strengths = check(job)?;
     let (change, bounds, mut report) = prepare(job, &strengths, progress.part(0.0, 0.9))?;
     progress.at(0.9)?;
     change.write(&job.content, bounds, out, job.options.stop_while_writing, progress.part(0.9, 1.0))?;
-    report.untouched = change.check(&job.content, &out.as_view());
+    report.untouched = change.coverage.check(&job.content, &out.as_view());
     Ok(report)
 }
 
@@ -341,22 +342,28 @@ fn widened(view: &View) -> Result<Picture> {
 
 /// As [`restyle_to_picture`], of a content with whatever its file said beside the pixels, in place of the job's own view: one
 /// with another colour profile than sRGB meets the network in sRGB, and only pixels that change go through its profile,
-/// there and back. The result has the content's metadata.
+/// there and back. The result has the content's metadata. The memory limit counts the copies that a profile asks for too, which
+/// [`plan`] does not.
 ///
 /// # Errors
 /// As [`restyle`], and [`Error::InvalidArgument`] when the colour profile cannot be followed.
 pub fn restyle_picture(content: &Picture, job: &Job, progress: Progress) -> Result<(Picture, Report)> {
+    let job = Job { content: content.view(), ..*job };
+    let strengths = check(&job)?;
+    check_memory(&job, content.conversion_bytes()?)?;
     match content.in_srgb()? {
         None => {
-            let (mut result, report) =
-                restyle_to_picture(&Job { content: content.view(), ..*job }, progress)?;
+            let (mut result, report) = restyle_to_picture(&job, progress)?;
             *result.metadata_mut() = content.metadata().clone();
             Ok((result, report))
         }
         Some(srgb) => {
-            let job = Job { content: srgb.picture().view(), ..*job };
-            let (result, report) = restyle_to_picture(&job, progress)?;
-            Ok((srgb.back(content, &result)?, report))
+            let job = Job { content: srgb.picture().view(), ..job };
+            let (result, mut report) = restyle_to_picture(&job, progress)?;
+            let result = srgb.back(content, &result)?;
+            // Of the picture that is handed over, not of the copy.
+            report.untouched = coverage(&job, &strengths).0.check(&content.view(), &result.view());
+            Ok((result, report))
         }
     }
 }
@@ -382,10 +389,16 @@ fn check(job: &Job) -> Result<Vec<f32>> {
     within("the coupling", options.coupling)?;
     within("the morph", options.morph)?;
     let strengths = strengths(job, classes)?;
-    let needed = plan(job);
-    match options.memory_limit {
+    check_memory(job, 0)?;
+    Ok(strengths)
+}
+
+/// Refuses a job that needs more memory than it may, `more` bytes beside its plan included.
+fn check_memory(job: &Job, more: u64) -> Result<()> {
+    let needed = plan(job) + more;
+    match job.options.memory_limit {
         Some(limit) if needed > limit => Err(Error::MemoryLimit { needed, limit }),
-        _ => Ok(strengths),
+        _ => Ok(()),
     }
 }
 

@@ -197,6 +197,6 @@ pub fn restyle_by(
     }
     progress.at(0.2)?;
     change.write(&job.content, bounds, out, job.options.stop_while_writing, progress.part(0.2, 1.0))?;
-    report.untouched = change.check(&job.content, &out.as_view());
+    report.untouched = change.coverage.check(&job.content, &out.as_view());
     Ok(report)
 }

@@ -34,11 +34,16 @@ pub fn held_out(network: &Network, data: &Dataset, pairs: bool, limit: usize) ->
         let difference = ((render(network, &batch)? - &batch.target_rgb)? * 0.5)?.flatten_from(1)?;
         let to_vec = |t: Tensor| t.to_dtype(DType::F64)?.to_vec1::<f64>();
         let squares = to_vec(difference.sqr()?.mean(1)?)?;
-        psnr += squares.iter().map(|&s| -10.0 * s.max(1e-10).log10()).sum::<f64>();
+        psnr += squares.iter().map(|&s| -10.0 * at_least(s, 1e-10).log10()).sum::<f64>();
         l1 += to_vec(difference.abs()?.mean(1)?)?.iter().sum::<f64>();
     }
     let n = count as f64;
     Ok((count > 0).then(|| Figures { pictures: count, psnr: psnr / n, l1: l1 / n }))
+}
+
+/// The larger; what is no number stays so.
+fn at_least(value: f64, least: f64) -> f64 {
+    if value < least { least } else { value }
 }
 
 fn render(network: &Network, batch: &Batch) -> Result<Tensor> {
@@ -59,7 +64,8 @@ pub fn bf16_db(network: &Network, data: &Dataset, limit: usize) -> Result<Option
         // In the form for GPUs, which rounds so on every device.
         let rounded = rounded.prepare_tensors(&style.squeeze(0)?)?.generate_batch(&code, Progress::NONE)?;
         let square = f64::from((exact - rounded)?.sqr()?.mean_all()?.to_scalar::<f32>()?);
-        let db = 10.0 * (4.0 / square.max(1e-20)).log10();
+        let db = 10.0 * (4.0 / at_least(square, 1e-20)).log10();
+        let db = if db.is_nan() { 0.0 } else { db };
         worst = Some(worst.map_or(db, |worst| worst.min(db)));
     }
     Ok(worst.map(|db| db.max(0.0) as u32))

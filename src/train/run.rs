@@ -17,7 +17,7 @@ use super::part::Trained;
 use super::state::{RunDir, write_atomic};
 use super::trainer::{Losses, Part, Recipe, Trainer};
 use crate::model::{Model, TrainingData};
-use crate::{Error, Result, model};
+use crate::{Error, Result, model, record};
 
 /// What a run does besides training: none of it changes the weights.
 #[derive(Clone, Debug)]
@@ -33,6 +33,7 @@ pub struct RunOptions {
     pub eval_limit: usize,
     /// Rows of either kind on a sheet.
     pub sheet_rows: usize,
+    /// Of this call, or with `fit_time` of the run.
     pub time_limit: Option<Duration>,
     /// Make as many steps as fit into the time limit, rather than the recipe's: their number, and with it when the learning rates
     /// fall, follows the speed so far.
@@ -118,8 +119,15 @@ pub fn run(
     // A step takes what the one before it took.
     crate::device::keep_memory(device, u64::MAX);
     let dir = RunDir::new(&options.out);
-    if let Some(begun) = dir.recipe()? {
-        same_recipe(&begun, &recipe, &dir)?;
+    match dir.recipe()? {
+        Some(begun) => same_recipe(&begun, &recipe, &dir)?,
+        None if dir.model().exists() => {
+            return Err(Error::invalid(format!(
+                "{} is there, but no run that it is of: train into another folder, or take it away first",
+                dir.model().display()
+            )));
+        }
+        None => {}
     }
     let data = Arc::new(Dataset::read(
         &recipe.data,
@@ -140,19 +148,23 @@ pub fn run(
         Part::Labeler => Box::new(LabelerTrainer::new(recipe, device)?),
     };
     dir.create()?;
-    dir.load(&mut *trainer, data.hash())?;
+    let origin = origin(data.hash(), trainer.recipe())?;
+    let spent = dir.load(&mut *trainer, &origin)?;
     dir.write_recipe(trainer.recipe())?;
     let mut metrics = MetricsFile::open(&dir.metrics(), trainer.steps_done())?;
     report(Event::Ready { pictures: data.len(), held: data.held_len(), steps_done: trainer.steps_done() });
 
     let save = |trainer: &dyn Trained| -> Result<()> {
         dir.write_recipe(trainer.recipe())?;
-        dir.save(trainer, data.hash())?;
+        dir.save(trainer, &origin, spent + start.elapsed())?;
         let (metadata, tensors) = trainer.model(&options.description, &data)?;
         model::save(&dir.model(), &metadata, &tensors, trainer.stored())
     };
     let (mut logged_at, mut logged) = (Instant::now(), trainer.steps_done());
-    let mut fit = options.time_limit.filter(|_| options.fit_time).map(|limit| Fit::new(start + limit));
+    // A run that is to fit its time has it once, however often it is stopped and gone on with.
+    let time_limit =
+        options.time_limit.map(|limit| if options.fit_time { limit.saturating_sub(spent) } else { limit });
+    let mut fit = time_limit.filter(|_| options.fit_time).map(|limit| Fit::new(start + limit));
     let ending = loop {
         let done = trainer.steps_done();
         let steps = trainer.recipe().steps;
@@ -162,7 +174,7 @@ pub fn run(
         if stop.load(Ordering::Relaxed) {
             break Ending::Stopped;
         }
-        if options.time_limit.is_some_and(|limit| start.elapsed() >= limit) {
+        if time_limit.is_some_and(|limit| start.elapsed() >= limit) {
             break Ending::TimeLimit;
         }
         let rate = trainer.rate();
@@ -220,6 +232,13 @@ pub fn run(
     }
     report(Event::Saved { done: trainer.steps_done() });
     Ok(ending)
+}
+
+/// Hash of all that a run reads: the data, by their own, and the files that the recipe names.
+fn origin(data: &str, recipe: &Recipe) -> Result<String> {
+    let files = [&recipe.init, &recipe.perceptual].into_iter().flatten();
+    let hashes = files.map(|file| record::file_hash(file)).collect::<Result<Vec<_>>>()?;
+    Ok([&[data.to_owned()], hashes.as_slice()].concat().join(" "))
 }
 
 /// How many steps fit into the time there is.

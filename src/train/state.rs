@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use candle_core::{Device, Tensor};
 use safetensors::SafeTensors;
@@ -20,8 +21,11 @@ const PLACE: &str = "place";
 struct Place {
     /// Steps done.
     step: usize,
-    /// [`Dataset::hash`](super::Dataset::hash) of the data.
+    /// Hash of what the run reads: its data and the files that its recipe names.
     data: String,
+    /// Spent on it so far.
+    #[serde(default)]
+    seconds: f64,
 }
 
 /// The files of a run.
@@ -82,7 +86,7 @@ impl RunDir {
     }
 
     /// Saves the state; a crash in between leaves the one before.
-    pub fn save(&self, trainer: &dyn Trained, data_hash: &str) -> Result<()> {
+    pub fn save(&self, trainer: &dyn Trained, data_hash: &str, spent: Duration) -> Result<()> {
         let path = self.state();
         let tensors = trainer
             .state()
@@ -90,7 +94,8 @@ impl RunDir {
             .map(|(name, tensor)| Ok((name, tensor.to_device(&Device::Cpu)?)))
             .collect::<Result<Vec<(String, Tensor)>>>()?;
         // One key: several would be written in an order that changes from run to run.
-        let place = Place { step: trainer.steps_done(), data: data_hash.to_owned() };
+        let (step, data, seconds) = (trainer.steps_done(), data_hash.to_owned(), spent.as_secs_f64());
+        let place = Place { step, data, seconds };
         let place =
             serde_json::to_string(&place).map_err(|e| Error::format(&path, format!("its header: {e}")))?;
         let metadata = HashMap::from([(PLACE.to_owned(), place)]);
@@ -99,15 +104,15 @@ impl RunDir {
         write_atomic(&path, &bytes)
     }
 
-    /// Puts the saved state, if there is one, into `trainer`, which is fresh and of the same recipe.
+    /// Puts the saved state, if there is one, into `trainer`, which is fresh and of the same recipe; what was spent on it.
     ///
     /// # Errors
     /// A damaged file, tensors of other sizes, or data other than the run began with.
-    pub fn load(&self, trainer: &mut dyn Trained, data_hash: &str) -> Result<bool> {
+    pub fn load(&self, trainer: &mut dyn Trained, data_hash: &str) -> Result<Duration> {
         let path = self.state();
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Duration::ZERO),
             Err(e) => return Err(Error::io(&path, e)),
         };
         let damaged =
@@ -115,12 +120,13 @@ impl RunDir {
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
         let place = header.metadata().as_ref().and_then(|m| m.get(PLACE));
         let place: Option<Place> = place.and_then(|json| serde_json::from_str(json).ok());
-        let Place { step, data } =
+        let Place { step, data, seconds } =
             place.ok_or_else(|| Error::format(&path, "no training state: it does not say its step"))?;
         if data != data_hash {
             return Err(Error::format(
                 &path,
-                "the training data is not what this run began with; restore it, or begin a new run in another folder",
+                "the training data, or the files of --init or --perceptual, are not what this run began with; restore them, or \
+                 begin a new run in another folder",
             ));
         }
         let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
@@ -137,7 +143,7 @@ impl RunDir {
             place.flatten_all()?.slice_set(&tensor.to_device(place.device())?.flatten_all()?, 0, 0)?;
         }
         trainer.set_steps_done(step);
-        Ok(true)
+        Ok(Duration::try_from_secs_f64(seconds).unwrap_or_default())
     }
 }
 

@@ -9,6 +9,8 @@ use crate::ofx::*;
 pub enum Fault {
     /// With a sentence for the user.
     Failed(String),
+    /// A picture or a file that a frame is made of is not there: with a sentence for the user.
+    Missing(String),
     /// Pixels of a form that was not offered.
     Format(String),
     /// Not enough memory, or not enough allowed.
@@ -28,7 +30,9 @@ impl Fault {
 
     pub fn message(&self) -> Option<String> {
         match self {
-            Self::Failed(what) | Self::Format(what) | Self::Memory(what) => Some(what.clone()),
+            Self::Failed(what) | Self::Missing(what) | Self::Format(what) | Self::Memory(what) => {
+                Some(what.clone())
+            }
             Self::Host(status) => {
                 Some(format!("the host could not hand over what a render needs (status {status})"))
             }
@@ -42,7 +46,7 @@ impl Fault {
             Self::Host(status) if *status == kOfxStatErrMemory => kOfxStatErrMemory,
             Self::Format(_) => kOfxStatErrImageFormat,
             // An unfinished picture must not pass as a finished one.
-            Self::Failed(_) | Self::Host(_) | Self::Aborted => kOfxStatFailed,
+            Self::Failed(_) | Self::Missing(_) | Self::Host(_) | Self::Aborted => kOfxStatFailed,
         }
     }
 }

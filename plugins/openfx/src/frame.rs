@@ -33,10 +33,9 @@ impl<'h> Frame<'h> {
         let props = image.props;
         let missing =
             |name: &'static str| move |_| Fault::failed(format!("{what}: the host's picture has no {name}"));
-        let data = props.pointer(kOfxImagePropData, 0).map_err(missing("pixels"))?;
-        if data.is_null() {
-            return Err(Fault::failed(format!("{what}: the host's picture has no pixels")));
-        }
+        // A picture without pixels is none.
+        let data = props.pointer(kOfxImagePropData, 0).ok().filter(|data| !data.is_null());
+        let data = data.ok_or_else(|| Fault::Missing(format!("{what}: the host's picture has no pixels")))?;
         let bounds = props.ints::<4>(kOfxImagePropBounds).map_err(missing("bounds"))?.map(i64::from);
         let row_bytes = props.int(kOfxImagePropRowBytes, 0).map_err(missing("row bytes"))? as isize;
         let depth = props.string(kOfxImageEffectPropPixelDepth, 0).map_err(missing("pixel depth"))?;
@@ -61,7 +60,7 @@ impl<'h> Frame<'h> {
             return Err(Fault::failed(format!("{what}: the host's picture has bounds {bounds:?}")));
         };
         if width == 0 || height == 0 {
-            return Err(Fault::failed(format!("{what}: the host's picture is empty")));
+            return Err(Fault::Missing(format!("{what}: the host's picture is empty")));
         }
         let tight = Layout::tight(width, height, channels, sample);
         let row = width * tight.pixel_size();

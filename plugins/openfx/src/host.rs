@@ -378,9 +378,13 @@ pub struct Clip<'h> {
 }
 
 impl<'h> Clip<'h> {
-    /// Whether something may be connected: some hosts do not say, and even where one does an image may still be absent.
-    pub fn connected(&self) -> bool {
-        self.props.int(kOfxImageClipPropConnected, 0) != Ok(0)
+    /// Whether something is connected, where the host says so. MLT says it of Source, which is, and of Mask, which is not.
+    pub fn connected(&self) -> Option<bool> {
+        match self.props.int(kOfxImageClipPropConnected, 0) {
+            Ok(0) => Some(false),
+            Ok(1) => Some(true),
+            _ => None,
+        }
     }
 
     /// First and last frame, where the host knows.

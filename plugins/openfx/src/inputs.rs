@@ -21,6 +21,8 @@ pub struct Inputs<'h> {
     pub source: Frame<'h>,
     labels: Option<Frame<'h>>,
     mask: Option<Frame<'h>>,
+    /// Why nothing is covered: a Mask is connected that has no picture here.
+    pub uncovered: Option<String>,
 }
 
 /// The same as the library takes them.
@@ -33,25 +35,33 @@ pub struct Material {
 }
 
 impl<'h> Inputs<'h> {
-    pub fn fetch(effect: &Effect<'h>, settings: &Settings, time: f64) -> Result<Self> {
+    /// The source alone.
+    pub fn of_source(effect: &Effect<'h>, time: f64) -> Result<Self> {
         let clip = effect.clip(kOfxImageEffectSimpleSourceClipName).map_err(Fault::Host)?;
-        let image = clip.image(time).map_err(|status| match status {
-            status if status == kOfxStatErrMemory => Fault::Host(status),
-            _ => Fault::failed(format!("the host has no picture of the Source at frame {time}")),
-        })?;
-        let source = Frame::new(image, "Source")?;
+        let source = picture(&clip, "Source", time)?;
         let context =
             effect.props().and_then(|p| p.string(kOfxImageEffectPropContext, 0)).unwrap_or_default();
         let general = context.as_bytes() != kOfxImageEffectContextFilter.to_bytes();
-        let mut inputs = Self { effect: *effect, general, time, source, labels: None, mask: None };
-        if !settings.automatic {
-            inputs.labels = inputs.optional(LABELS, "Labels", |_| time)?;
-        }
-        inputs.mask = inputs.optional(MASK, "Mask", |_| time)?;
-        Ok(inputs)
+        Ok(Self { effect: *effect, general, time, source, labels: None, mask: None, uncovered: None })
     }
 
-    /// The picture of a clip that need not be there. Absent is: not connected, a failing call, or no pixels.
+    /// With what lies on the source.
+    pub fn and_clips(mut self, settings: &Settings) -> Result<Self> {
+        let time = self.time;
+        match self.optional(MASK, "Mask", |_| time) {
+            // To the standard it is black and transparent there.
+            Err(Fault::Missing(why)) => self.uncovered = Some(why),
+            mask => self.mask = mask?,
+        }
+        if !settings.automatic && self.uncovered.is_none() {
+            self.labels = self.optional(LABELS, "Labels", |_| time)?;
+        }
+        Ok(self)
+    }
+
+    /// The picture of a clip that need not be there; none where nothing is connected. Where the host says that something is, it
+    /// is `Missing` if it cannot be had: what is taken in place of nothing would be another picture, and none would know. Hosts
+    /// that do not say may hand out pictures without pixels, or fail, for nothing.
     pub fn optional(
         &self,
         name: &std::ffi::CStr,
@@ -62,14 +72,16 @@ impl<'h> Inputs<'h> {
             return Ok(None);
         }
         let Ok(clip) = self.effect.clip(name) else { return Ok(None) };
-        if !clip.connected() {
+        let connected = clip.connected();
+        if connected == Some(false) {
             return Ok(None);
         }
-        let Ok(image) = clip.image(time(&clip)) else { return Ok(None) };
-        if image.props.pointer(kOfxImagePropData, 0).is_ok_and(|data| !data.is_null()) {
-            Frame::new(image, what).map(Some)
-        } else {
-            Ok(None)
+        match picture(&clip, what, time(&clip)) {
+            Err(Fault::Missing(why)) if connected == Some(true) => {
+                Err(Fault::Missing(format!("{why}: connect a clip that has it, or disconnect the input")))
+            }
+            Err(Fault::Missing(_)) => Ok(None),
+            frame => frame.map(Some),
         }
     }
 
@@ -122,6 +134,19 @@ impl<'h> Inputs<'h> {
         let target = settings.target_file.as_deref().map(from_file).transpose()?;
         Ok(Material { content: source.content(transfer)?, labels, target, mask })
     }
+}
+
+/// The picture of a clip at a time.
+fn picture<'h>(clip: &Clip<'h>, what: &str, time: f64) -> Result<Frame<'h>> {
+    let missing = || Fault::Missing(format!("the host has no picture of the {what} at frame {time}"));
+    let image = clip.image(time).map_err(|status| match status {
+        status if status == kOfxStatErrMemory => Fault::Host(status),
+        _ => missing(),
+    })?;
+    Frame::new(image, what).map_err(|fault| match fault {
+        Fault::Missing(_) => missing(),
+        fault => fault,
+    })
 }
 
 /// The label map of a clip at the pixels of another; the first class where it has none.

@@ -10,7 +10,7 @@ use crate::frame::Frame;
 use crate::host::{Effect, ProgressBar, Props, forever};
 use crate::inputs::Inputs;
 use crate::ofx::*;
-use crate::settings::{OverTime, Settings};
+use crate::settings::{self, OverTime, Settings};
 use crate::shared;
 use crate::time::{self, Work};
 
@@ -71,13 +71,16 @@ fn frame(effect: &Effect, args: &Props) -> Result<()> {
     let window = args.ints::<4>(kOfxImageEffectPropRenderWindow).map_err(Fault::Host)?.map(i64::from);
     let settings = Settings::at(effect, time);
     let mut watch = Watch::new(effect);
-    let mut inputs = Inputs::fetch(effect, &settings, time)?;
+    let mut inputs = Inputs::of_source(effect, time)?;
+    if !settings.is_nothing() {
+        inputs = inputs.and_clips(&settings)?;
+    }
     let output =
         effect.clip(kOfxImageEffectOutputClipName).and_then(|clip| clip.image(time)).map_err(Fault::Host)?;
     let mut output = Frame::new(output, "Output")?;
     inputs.source.keep_apart(&output)?;
 
-    if settings.is_nothing() {
+    if settings.is_nothing() || inputs.uncovered.is_some() {
         // A host need not ask whether there is anything to do.
         return output.write(window, &inputs.source, None);
     }
@@ -96,7 +99,7 @@ fn frame(effect: &Effect, args: &Props) -> Result<()> {
 /// At strength 0 the result is the source.
 pub fn is_identity(effect: &Effect, args: &Props, reply: &Props) -> OfxStatus {
     let Ok(time) = args.double(kOfxPropTime, 0) else { return kOfxStatReplyDefault };
-    if !Settings::at(effect, time).is_nothing() {
+    if !settings::is_nothing(effect, time) {
         return kOfxStatReplyDefault;
     }
     let said = reply
@@ -127,25 +130,25 @@ fn doubles(
 }
 
 /// Every clip of the instance's context, with the time at which it is read.
-fn clips(effect: &Effect, settings: &Settings, time: f64) -> Vec<(&'static std::ffi::CStr, f64)> {
+fn clips(effect: &Effect, time: f64) -> Vec<(&'static std::ffi::CStr, f64)> {
     let mut clips = vec![(kOfxImageEffectSimpleSourceClipName, time)];
     let context = effect.props().and_then(|p| p.string(kOfxImageEffectPropContext, 0)).unwrap_or_default();
     if context.as_bytes() != kOfxImageEffectContextFilter.to_bytes() {
-        let reference = |name| match (settings.reference_frame, effect.clip(name)) {
+        let frame = settings::reference_frame(effect, time);
+        let reference = |name| match (frame, effect.clip(name)) {
             (Some(frame), Ok(clip)) => (name, clip.nearest_frame(frame)),
             _ => (name, time),
         };
         clips.extend([(LABELS, time), (MASK, time), reference(REFERENCE), reference(REFERENCE_LABELS)]);
     }
-    clips.retain(|(name, _)| effect.clip(name).is_ok_and(|clip| clip.connected()));
+    clips.retain(|(name, _)| effect.clip(name).is_ok_and(|clip| clip.connected() != Some(false)));
     clips
 }
 
 /// The network looks at whole pictures, whatever part of the result is wanted.
 pub fn regions_of_interest(effect: &Effect, args: &Props, reply: &Props) -> OfxStatus {
     let Ok(time) = args.double(kOfxPropTime, 0) else { return kOfxStatReplyDefault };
-    let settings = Settings::at(effect, time);
-    for (name, time) in clips(effect, &settings, time) {
+    for (name, time) in clips(effect, time) {
         let Ok(region) = effect.clip(name).and_then(|clip| clip.region(time)) else { continue };
         let property = forever(&format!("{ROI_OF}{}", name.to_string_lossy()));
         // A host that does not ask gives the whole clip as it is.
@@ -157,14 +160,14 @@ pub fn regions_of_interest(effect: &Effect, args: &Props, reply: &Props) -> OfxS
 /// The frames of each clip that a frame is made of.
 pub fn frames_needed(effect: &Effect, args: &Props, reply: &Props) -> OfxStatus {
     let Ok(time) = args.double(kOfxPropTime, 0) else { return kOfxStatReplyDefault };
-    let settings = Settings::at(effect, time);
+    let over_time = OverTime::at(effect, time);
     let source = effect.clip(kOfxImageEffectSimpleSourceClipName);
     let nearest = |frame| source.as_ref().map_or(frame, |clip| clip.nearest_frame(frame));
-    for (name, at) in clips(effect, &settings, time) {
+    for (name, at) in clips(effect, time) {
         let mut ranges = vec![(at, at)];
         // What lies on the source is read where the source is.
         if at == time && name != REFERENCE && name != REFERENCE_LABELS {
-            match settings.over_time {
+            match over_time {
                 OverTime::EachFrame => {}
                 OverTime::Locked(frame) => ranges.push((nearest(frame), nearest(frame))),
                 OverTime::Smoothed(radius) => {

@@ -173,6 +173,37 @@ pub enum OverTime {
     Smoothed(u32),
 }
 
+impl OverTime {
+    pub fn at(effect: &Effect, time: f64) -> Self {
+        match whole(effect, c"overTime", time, 0) {
+            1 => Self::Locked(f64::from(whole(effect, c"lockFrame", time, 1))),
+            2 => Self::Smoothed(whole(effect, c"radius", time, 4).clamp(1, 24) as u32),
+            _ => Self::EachFrame,
+        }
+    }
+}
+
+/// The frame of the reference; none for each frame's own.
+pub fn reference_frame(effect: &Effect, time: f64) -> Option<f64> {
+    let one = whole(effect, c"referenceTime", time, 0) != 1;
+    one.then(|| f64::from(whole(effect, c"referenceFrame", time, 1)))
+}
+
+/// As [`Settings::is_nothing`], from the one value that it takes: hosts ask this of every frame.
+pub fn is_nothing(effect: &Effect, time: f64) -> bool {
+    number(effect, c"strength", time, 1.0) == 0.0
+}
+
+/// The value of a number. A host that cannot tell a value gets its default.
+fn number(effect: &Effect, name: &CStr, time: f64, default: f64) -> f32 {
+    effect.double_at(name, time).unwrap_or(default) as f32
+}
+
+/// The same of an integer or a choice.
+fn whole(effect: &Effect, name: &CStr, time: f64, default: i32) -> i32 {
+    effect.int_at(name, time).unwrap_or(default)
+}
+
 /// The values of all parameters at a time.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -203,17 +234,17 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// A host that cannot tell a value gets its default.
     pub fn at(effect: &Effect, time: f64) -> Self {
-        let number = |name: &CStr, default: f64| effect.double_at(name, time).unwrap_or(default) as f32;
-        let whole = |name: &CStr, default: i32| effect.int_at(name, time).unwrap_or(default);
+        let number = |name: &CStr, default: f64| number(effect, name, time, default);
+        let whole = |name: &CStr, default: i32| whole(effect, name, time, default);
         let choice = |name: &CStr| whole(name, 0);
         let pattern = |name: &CStr| effect.string_at(name, time).unwrap_or_default().trim().to_owned();
         let file = |name: &CStr| {
             let path = pattern(name);
+            let of_frame = numbered(&path, time);
             // A file may have such a name itself.
-            let numbered = || if Path::new(&path).exists() { path.clone() } else { numbered(&path, time) };
-            (!path.is_empty()).then(|| PathBuf::from(numbered()))
+            let plain = of_frame == path || Path::new(&path).exists();
+            (!path.is_empty()).then(|| PathBuf::from(if plain { path } else { of_frame }))
         };
         Self {
             strength: number(c"strength", 1.0),
@@ -229,12 +260,8 @@ impl Settings {
             mask_file: file(c"maskFile"),
             patterns: [c"labelsFile", c"targetLabelsFile", c"maskFile"].map(pattern),
             linear: choice(c"encoding") == 1,
-            over_time: match choice(c"overTime") {
-                1 => OverTime::Locked(f64::from(whole(c"lockFrame", 1))),
-                2 => OverTime::Smoothed(whole(c"radius", 4).clamp(1, 24) as u32),
-                _ => OverTime::EachFrame,
-            },
-            reference_frame: (choice(c"referenceTime") != 1).then(|| f64::from(whole(c"referenceFrame", 1))),
+            over_time: OverTime::at(effect, time),
+            reference_frame: reference_frame(effect, time),
             model: file(c"model"),
             device: match choice(c"device") {
                 1 => Choice::Cpu,

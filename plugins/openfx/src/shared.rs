@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -88,7 +89,10 @@ pub struct Stamp {
 
 impl Stamp {
     pub fn of(path: &Path) -> Result<Self> {
-        let about = std::fs::metadata(path).map_err(|e| Fault::failed(format!("{}: {e}", path.display())))?;
+        let about = std::fs::metadata(path).map_err(|e| {
+            let what = format!("{}: {e}", path.display());
+            if e.kind() == ErrorKind::NotFound { Fault::Missing(what) } else { Fault::Failed(what) }
+        })?;
         Ok(Self { path: path.to_owned(), length: about.len(), changed: about.modified().ok() })
     }
 

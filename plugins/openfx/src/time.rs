@@ -144,22 +144,20 @@ impl Work<'_, '_> {
         self.kept_or(effect, self.inputs, self.settings, watch, |_| Ok(None), Some(material))
     }
 
-    /// The change of the frame at another time; none when the host has no such frame.
+    /// The change of the frame at another time; `Missing` when the host has no such frame, or not all that belongs to it.
     fn other(
         &self,
         effect: &Effect,
         settings: &Settings,
         time: f64,
         watch: &mut Watch,
-    ) -> Result<Option<Arc<ColorChange>>> {
-        let inputs = match Inputs::fetch(effect, settings, time) {
-            Ok(inputs) => inputs,
-            Err(Fault::Memory(what)) => return Err(Fault::Memory(what)),
-            // At the ends of a clip there is none.
-            Err(_) => return Ok(None),
-        };
+    ) -> Result<Arc<ColorChange>> {
+        let inputs = Inputs::of_source(effect, time)?.and_clips(settings)?;
+        if let Some(why) = &inputs.uncovered {
+            return Err(Fault::Missing(why.clone()));
+        }
         let make = |inputs: &Inputs| inputs.material(settings, self.loaded).map(Some);
-        self.kept_or(effect, &inputs, settings, watch, make, None).map(Some)
+        self.kept_or(effect, &inputs, settings, watch, make, None)
     }
 
     fn kept_or(
@@ -175,6 +173,7 @@ impl Work<'_, '_> {
         let mut hasher = Xxh3::new();
         let key = self.settings_key(settings);
         hasher.update(&key.to_ne_bytes());
+        // By the pixels, not by the time alone: hosts tell of what is connected, not of what changes upstream of it.
         inputs.hash(&mut hasher, settings)?;
         let all = hasher.digest128();
         let find =
@@ -270,15 +269,18 @@ fn smoothed(
         }
         let share = 0.3 + 0.6 * (i as f32 / (2 * steps) as f32);
         watch.next(share, share + 0.3 / steps as f32);
-        if let Some(change) = work.other(effect, &Settings::at(effect, at), at, watch)? {
-            changes.push((weight(f64::from(step)), change));
+        match work.other(effect, &Settings::at(effect, at), at, watch) {
+            Ok(change) => changes.push((weight(f64::from(step)), change)),
+            // At the ends of a clip, or of its numbered files, there is none.
+            Err(Fault::Missing(_)) => {}
+            Err(fault) => return Err(fault),
         }
     }
     watch.next(0.9, 1.0);
     Ok(changes)
 }
 
-/// The change of the frame that all frames are locked to, or of the one that comes nearest to it.
+/// The change of the frame that all frames are locked to; where the host gives no other frames, of the one that comes nearest.
 fn locked(
     effect: &Effect,
     work: &Work,
@@ -294,18 +296,20 @@ fn locked(
     if effect.host.other_times {
         // The files are the locked frame's, the strengths those of the time at hand.
         let there = Settings::at(effect, frame).with_strengths_of(work.settings);
-        if let Some(change) = work.other(effect, &there, frame, watch)? {
-            return Ok(change);
-        }
-    } else {
-        let key = work.settings_key(work.settings);
-        let kept = instances(|all| all.get(&(effect.handle as usize)).map(|i| i.changes.clone()));
-        // Frames from the locked one on come before those ahead of it.
-        let order = |k: &Kept| if k.time >= frame { k.time - frame } else { 1e9 + frame - k.time };
-        let kept = kept.into_iter().flatten().filter(|k| k.settings == key);
-        if let Some(kept) = kept.min_by(|a, b| order(a).total_cmp(&order(b))) {
-            return Ok(kept.change);
-        }
+        return work.other(effect, &there, frame, watch).map_err(|fault| match fault {
+            Fault::Missing(what) => Fault::failed(format!(
+                "the colour change is locked to frame {frame}: {what}. Choose another frame to lock to"
+            )),
+            fault => fault,
+        });
+    }
+    let key = work.settings_key(work.settings);
+    let kept = instances(|all| all.get(&(effect.handle as usize)).map(|i| i.changes.clone()));
+    // Frames from the locked one on come before those ahead of it.
+    let order = |k: &Kept| if k.time >= frame { k.time - frame } else { 1e9 + frame - k.time };
+    let kept = kept.into_iter().flatten().filter(|k| k.settings == key);
+    if let Some(kept) = kept.min_by(|a, b| order(a).total_cmp(&order(b))) {
+        return Ok(kept.change);
     }
     work.own(effect, material, watch)
 }

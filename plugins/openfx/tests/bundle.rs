@@ -65,6 +65,33 @@ fn it_is_installed_over_an_older_one_and_taken_away_again_and_nothing_else_is_to
     assert!(!ok && said.contains("--system"), "{said}");
 }
 
+/// To cargo, a relative CARGO_TARGET_DIR is one of the folder that it runs in: the repository, wherever the script is called.
+#[test]
+fn a_build_in_a_target_folder_named_from_the_repository_is_found_from_anywhere() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path().canonicalize().unwrap();
+    let to = folder.join("plugins");
+    let depth = root().join("../..").canonicalize().unwrap().components().count() - 1;
+    let target =
+        format!("{}{}", "../".repeat(depth), folder.join("built").strip_prefix("/").unwrap().display());
+    // So deep that the same name is another folder from there.
+    let from = folder.join("down/".repeat(depth + 1));
+    std::fs::create_dir_all(&from).unwrap();
+    // In cargo's place: what it builds is there already.
+    let cargo = r#"() { mkdir -p "$CARGO_TARGET_DIR/release"; cp "$BUILT" "$CARGO_TARGET_DIR/release/libca2sis_openfx.so"; }"#;
+    let output = Command::new(root().join("install"))
+        .args(["--to".as_ref(), to.as_os_str()])
+        .current_dir(from)
+        .env("BASH_FUNC_cargo%%", cargo)
+        .env("BUILT", library())
+        .env("CARGO_TARGET_DIR", target)
+        .env_remove("CARGO_FLAGS")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && binary(&to).is_file(), "{said}");
+}
+
 #[test]
 fn it_shows_the_entry_points_of_openfx_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();

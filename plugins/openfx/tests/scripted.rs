@@ -561,8 +561,9 @@ fn files(width: usize, height: usize) -> Files {
 #[test]
 fn a_filter_takes_files_which_lie_over_the_whole_clip() {
     let (width, height) = (48, 32);
-    let files = files(width, height);
+    // Files are written when no other host reads them.
     let host = ready(FILTER);
+    let files = files(width, height);
     host.set_value("labelsFile", &*files.labels);
     host.set_value("referenceFile", &*files.reference);
     host.set_value("referenceLabelsFile", &*files.reference_labels);
@@ -588,6 +589,12 @@ fn a_filter_takes_files_which_lie_over_the_whole_clip() {
     assert_eq!(host.render(4.0, blank(&source)).0, kOfxStatFailed);
     assert!(persistent().unwrap().contains("mask.0004.png"), "{:?}", persistent());
     host.set_value("maskFile", "");
+    // A file that has such a name itself is that file.
+    let odd = folder().join("labels.##.png");
+    std::fs::copy(&files.labels, &odd).unwrap();
+    host.set_value("labelsFile", &*odd);
+    assert_eq!(host.render(3.0, blank(&source)).0, kOfxStatOK, "{:?}", persistent());
+    host.set_value("labelsFile", &*files.labels);
 
     // A host that hands over a part of a picture at half scale: the files lie over all of it.
     let mut part = Picture::new(12, 16, BYTE, RGBA);
@@ -666,7 +673,7 @@ fn strengths_coupling_method_and_target_labels_are_the_librarys() {
     for (method, file) in [(1, "style"), (0, "style")] {
         let path = folder().join(file);
         style.save(loaded().model(), &path).unwrap();
-        host.connect("Reference", |_| None);
+        host.disconnect("Reference");
         host.set_value("styleFile", &*path);
         host.set_value("method", method);
         let (status, output) = host.render(0.0, blank(&source));
@@ -702,6 +709,25 @@ fn at_strength_0_the_host_hears_that_there_is_nothing_to_do_and_a_render_copies(
         assert_eq!((status, output.tight() == source.tight()), (kOfxStatOK, true));
         host.end();
     }
+}
+
+/// Of every frame, and each call of a host may cross a process.
+#[test]
+fn what_hosts_ask_before_each_frame_reads_no_more_parameters_than_it_needs() {
+    let host = ready(GENERAL);
+    host.still("Source", &Picture::new(30, 20, BYTE, RGBA));
+    let cost = |action| {
+        let before = calls();
+        host.ask(action, 2.0);
+        calls() - before
+    };
+    let identity = cost(kOfxImageEffectActionIsIdentity);
+    assert!(identity < 10, "{identity} calls");
+    for action in [kOfxImageEffectActionGetRegionsOfInterest, kOfxImageEffectActionGetFramesNeeded] {
+        let calls = cost(action);
+        assert!(calls < 100, "{action:?}: {calls} calls");
+    }
+    host.end();
 }
 
 #[test]
@@ -803,7 +829,7 @@ fn without_a_reference_the_look_is_the_seeds_where_the_model_draws_looks() {
     paint(&mut source, &colors(&map(30, 20), 0.0, 3), false);
     host.still("Source", &source);
     host.still("Labels", &plain(&map(30, 20)));
-    host.connect("Reference", |_| None);
+    host.disconnect("Reference");
     assert_eq!(host.render(0.0, blank(&source)).0, kOfxStatFailed);
     assert!(persistent().unwrap().contains("no look is given"), "{:?}", persistent());
     host.set_value("model", &*tiny("drawing.safetensors", true));
@@ -847,7 +873,7 @@ fn a_labeler_labels_what_has_no_labels_and_all_where_that_is_asked_for() {
     let host = ready(GENERAL);
     host.set_value("model", &*path);
     host.still("Source", &source);
-    host.connect("ReferenceLabels", |_| None);
+    host.disconnect("ReferenceLabels");
     // Neither has labels; then both have, but are not to be looked at.
     for automatic in [0, 1] {
         host.set_value("labels", automatic);
@@ -885,7 +911,7 @@ fn just_applied_it_takes_the_look_of_its_sample_and_says_what_it_lacks() {
     assert!(output.tight() != source.tight());
 
     // Without labels: the labeler's, where the model has one.
-    host.connect("Labels", |_| None);
+    host.disconnect("Labels");
     let (status, _) = host.render(0.0, blank(&source));
     if Model::embedded().unwrap().metadata().network.labeler.is_some() {
         assert_eq!(status, kOfxStatOK, "{:?}", persistent());
@@ -1209,6 +1235,130 @@ fn changes_over_time_are_each_frames_locked_or_smoothed() {
     host.set_value("lockFrame", 2);
     host.set_value("maskFile", &*files.mask);
     assert!(masked == render(&host, 3.0));
+    host.end();
+}
+
+/// What would be taken in its place is another picture: the render is to fail, but for a mask, which covers nothing then.
+#[test]
+fn an_input_without_a_picture_at_a_frame_is_not_taken_for_one_that_is_not_connected() {
+    let (width, height) = (48, 32);
+    let host = ready(GENERAL);
+    let files = files(width, height);
+    let mut source = Picture::new(width, height, BYTE, RGBA);
+    paint(&mut source, &colors(&map(width, height), 0.0, 3), false);
+    host.still("Source", &source);
+    host.still("Labels", &plain(&map(width, height)));
+    host.set_value("labelsFile", &*files.labels);
+    host.set_value("referenceFile", &*files.reference);
+    host.set_value("referenceLabelsFile", &*files.reference_labels);
+    host.set_value("referenceFrame", 4);
+    for (clip, frame) in [("Labels", 5), ("ReferenceLabels", 4), ("Reference", 4)] {
+        host.connect(clip, |_| None);
+        let (status, output) = host.render(5.0, blank(&source));
+        assert_eq!(status, kOfxStatFailed, "{clip}");
+        let said = persistent().unwrap().replace(' ', "");
+        assert!(said.contains(&format!("nopictureofthe{clip}atframe{frame}:")), "{said}");
+        assert!(output.tight().iter().all(|&b| b == CANARY), "{clip}");
+        host.disconnect(clip);
+        let (status, output) = host.render(5.0, blank(&source));
+        assert_eq!(status, kOfxStatOK, "{clip}: {:?}", persistent());
+        assert!(output.tight() == expected(&source, Transfer::Srgb), "{clip}: the file's");
+    }
+
+    host.set_value("maskFile", &*files.mask);
+    host.connect("Mask", |_| None);
+    let (status, output) = host.render(5.0, blank(&source));
+    assert_eq!(status, kOfxStatOK, "{:?}", persistent());
+    assert!(output.tight() == source.tight(), "nothing is covered");
+    // Labels of what is not covered are not asked for, nor those of what does not change.
+    host.connect("Labels", |_| None);
+    assert_eq!(host.render(5.0, blank(&source)).0, kOfxStatOK, "{:?}", persistent());
+    host.disconnect("Mask");
+    assert_eq!(host.render(5.0, blank(&source)).0, kOfxStatFailed);
+    host.set_value("strength", 0.0);
+    assert_eq!(host.render(5.0, blank(&source)).0, kOfxStatOK, "{:?}", persistent());
+    host.end();
+
+    // Where the host does not say what is connected, a picture that is not there is nothing that is connected.
+    let host = ready_as(GENERAL, &Form { says_connected: false, ..Form::default() });
+    host.still("Source", &source);
+    host.set_value("labelsFile", &*files.labels);
+    let (status, output) = host.render(5.0, blank(&source));
+    assert_eq!(status, kOfxStatOK, "{:?}", persistent());
+    assert!(output.tight() == expected(&source, Transfer::Srgb));
+    host.end();
+}
+
+#[test]
+fn frames_around_that_lack_something_do_not_count_and_a_locked_one_that_does_is_told_of() {
+    let (width, height) = (48, 32);
+    let frame = move |time: f64| {
+        let mut picture = Picture::new(width, height, FLOAT, RGBA);
+        paint(&mut picture, &colors(&map(width, height), 0.0, 10 + time as u32), false);
+        picture
+    };
+    let mut mask = Picture::new(width, height, FLOAT, ALPHA);
+    mask.fill(&store(SampleType::F32, &vec![1.0; width * height]));
+    let host = ready(GENERAL);
+    for time in [3, 4] {
+        let path = folder().join(format!("around.{time:04}.png"));
+        map(width, height).write_png(path, loaded().model().classes()).unwrap();
+        let path = folder().join(format!("covered.{time:04}.png"));
+        File::new(width, height, 1, Samples::U8(vec![255; width * height])).unwrap().write(path).unwrap();
+    }
+    let source = |first: f64, last: f64| {
+        host.connect("Source", move |time| (first..=last).contains(&time).then(|| frame(time)));
+    };
+    let render = || {
+        let (status, output) = host.render(3.0, blank(&frame(3.0)));
+        assert_eq!(status, kOfxStatOK, "{:?}", persistent());
+        output.tight()
+    };
+    host.still("Labels", &plain(&map(width, height)));
+    source(3.0, 4.0);
+    let alone = render();
+    host.set_value("overTime", 2);
+    host.set_value("radius", 2);
+    let both = render();
+    assert!(both != alone);
+
+    // There are more frames, but only two of them have labels, or a mask.
+    source(0.0, 6.0);
+    assert!(render() != both);
+    let locked_to_0 = |lacks: &str| {
+        host.set_value("overTime", 1);
+        host.set_value("lockFrame", 0);
+        let (status, output) = host.render(3.0, blank(&frame(3.0)));
+        assert_eq!(status, kOfxStatFailed, "{lacks}");
+        let said = persistent().unwrap();
+        assert!(said.contains("locked to frame 0") && said.contains(lacks), "{said}");
+        assert!(output.tight().iter().all(|&b| b == CANARY), "{lacks}");
+        host.set_value("lockFrame", 4);
+        assert!(render() != both);
+        host.set_value("overTime", 2);
+    };
+    host.disconnect("Labels");
+    host.set_value("labelsFile", &*folder().join("around.####.png"));
+    assert!(render() == both, "files of labels");
+    locked_to_0("around.0000.png");
+    host.set_value("labelsFile", "");
+    let labels = plain(&map(width, height));
+    host.connect("Labels", move |time| (3.0..=4.0).contains(&time).then(|| labels.clone()));
+    assert!(render() == both, "a clip of labels");
+    locked_to_0("the Labels at frame 0");
+    host.still("Labels", &plain(&map(width, height)));
+
+    source(3.0, 4.0);
+    host.set_value("maskFile", &*folder().join("covered.####.png"));
+    let both = render();
+    locked_to_0("the Source at frame 0");
+    source(0.0, 6.0);
+    assert!(render() == both, "files of masks");
+    locked_to_0("covered.0000.png");
+    host.set_value("maskFile", "");
+    host.connect("Mask", move |time| (3.0..=4.0).contains(&time).then(|| mask.clone()));
+    assert!(render() == both, "a clip of masks");
+    locked_to_0("the Mask at frame 0");
     host.end();
 }
 

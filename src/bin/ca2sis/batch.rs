@@ -172,6 +172,26 @@ pub fn check<T: clap::Args>(tasks: &[Task]) -> Result<()> {
     Ok(())
 }
 
+/// Refuses a file beside the outputs that two jobs would write, or that is itself an output or a content.
+pub fn check_beside(tasks: &[Task], beside: impl Iterator<Item = PathBuf>) -> Result<()> {
+    let mut files = HashSet::new();
+    for file in beside {
+        if tasks.iter().any(|t| t.output == file || t.content == file) {
+            return Err(Error::invalid(format!(
+                "{} would be written over: give other names",
+                file.display()
+            )));
+        }
+        if let Some(file) = files.replace(file) {
+            return Err(Error::invalid(format!(
+                "two jobs would write {}: give their outputs different names",
+                file.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Whether an output names a folder: one that is there, or DIR/.
 pub fn is_folder(output: &Path) -> bool {
     output.as_os_str().to_string_lossy().ends_with(std::path::is_separator) || output.is_dir()

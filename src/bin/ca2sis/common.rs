@@ -18,7 +18,7 @@ use candle_core::Device;
 
 use crate::progress::Bar;
 
-/// Prints a line on stdout. A reader that has had enough (`head`) ends the command quietly.
+/// Prints a line on stdout. After a reader that has had enough (`head`) the work goes on, without a word.
 macro_rules! say {
     ($($text:tt)*) => {
         $crate::common::say_line(&format!($($text)*))
@@ -28,12 +28,11 @@ pub(crate) use say;
 
 pub fn say_line(line: &str) {
     use std::io::Write as _;
-    if let Err(e) = writeln!(std::io::stdout(), "{line}") {
-        if e.kind() != std::io::ErrorKind::BrokenPipe {
-            eprintln!("ca2sis: stdout: {e}");
-            std::process::exit(3);
-        }
-        std::process::exit(0);
+    if let Err(e) = writeln!(std::io::stdout(), "{line}")
+        && e.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        eprintln!("ca2sis: stdout: {e}");
+        std::process::exit(3);
     }
 }
 
@@ -486,6 +485,7 @@ pub fn write_text(path: &Path, text: &str) -> Result<()> {
     options.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut file = options.tempfile_in(folder).map_err(io)?;
     file.write_all(text.as_bytes()).map_err(io)?;
+    file.as_file().sync_all().map_err(io)?;
     file.persist(path).map_err(|e| io(e.error))?;
     Ok(())
 }

@@ -72,9 +72,15 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
         let mut inside = Vec::new();
         for entry in std::fs::read_dir(path).map_err(io)? {
             let file = entry.map_err(io)?.path();
-            if file.extension().is_some_and(|e| e == "safetensors") {
+            if file.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")) {
                 inside.push(file);
             }
+        }
+        if inside.is_empty() {
+            return Err(Error::format(
+                path,
+                "no .safetensors files in this folder: name one that has models",
+            ));
         }
         inside.sort();
         files.extend(inside);

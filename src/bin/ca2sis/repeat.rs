@@ -9,7 +9,7 @@ use ca2sis::model::Model;
 use ca2sis::record::{ModelId, Record};
 use ca2sis::{Error, Result};
 
-use crate::common::{Hashes, ModelArgs};
+use crate::common::{Hashes, ModelArgs, check_output, sidecar};
 use crate::settings::Settings;
 
 /// What a record says of its job, its inputs found and unchanged.
@@ -92,6 +92,13 @@ impl Repeat {
                 wanted.name, wanted.version, wanted.sha256, id.name, id.version, id.sha256
             ),
         ))
+    }
+
+    /// Refuses to write over the record itself, or beside a picture that has it.
+    pub fn check_output(&self, output: &Path) -> Result<()> {
+        let record = [Some(self.path.as_path())];
+        check_output(output, &record)?;
+        check_output(&sidecar(output), &record)
     }
 
     /// Whether the same pixels came out; says so and why where they did not.

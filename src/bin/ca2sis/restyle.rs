@@ -122,6 +122,8 @@ pub fn run(args: Args, matches: &ArgMatches) -> Result<bool> {
         job.and_then(|job| job.check().map(|()| job)).map_err(|e| task.mistake(e))
     };
     let jobs = tasks.iter().map(read).collect::<Result<Vec<_>>>()?;
+    let doubted = tasks.iter().zip(&jobs).filter(|(_, job)| job.confidence);
+    batch::check_beside(&tasks, doubted.map(|(task, _)| heat_map_of(&task.output)))?;
     catch_interrupts();
     let model = args.model.open_model()?;
     for (task, job) in tasks.iter().zip(&jobs) {
@@ -260,7 +262,7 @@ impl Shared {
         };
         let record = write_result(result, output, place, made, hashes)?;
         if let Some((figures, heat_map)) = heat_map {
-            heat_map.write(output.with_extension("confidence.png"))?;
+            heat_map.write(heat_map_of(output))?;
             if !json() {
                 let of = count.map_or(String::new(), |_| format!("{}: ", content_path.display()));
                 let (figure, doubtful) = (figures.overall, Confidence::DOUBTFUL);
@@ -279,6 +281,11 @@ impl Shared {
     }
 }
 
+/// Where `--confidence` writes its picture.
+fn heat_map_of(output: &Path) -> PathBuf {
+    output.with_extension("confidence.png")
+}
+
 /// `--from-record`.
 fn again(path: &Path, args: &Args) -> Result<bool> {
     let mut repeat = Repeat::read(path, "restyle")?;
@@ -291,6 +298,7 @@ fn again(path: &Path, args: &Args) -> Result<bool> {
     job.check()?;
     let task = Task { content, output, settings, row: None };
     batch::check::<JobArgs>(std::slice::from_ref(&task))?;
+    repeat.check_output(&task.output)?;
     let (model, model_args) = repeat.open_model(&args.model)?;
     catch_interrupts();
     let mut shared = Shared::new(model, &model_args, &[&job], args.limit)?;

@@ -1,6 +1,6 @@
 //! `ca2sis style`: looks as files, to be kept, mixed and used without their pictures.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ca2sis::model::{Class, Model};
 use ca2sis::style::Style;
@@ -60,7 +60,7 @@ enum Command {
 pub fn run(args: Args) -> Result<bool> {
     match args.command {
         Command::Extract { reference, model, limit, output } => {
-            check_output(&output, &reference.paths())?;
+            check_style_output(&output, &model, reference.paths())?;
             let (model, network) = model.open()?;
             let style = reference.style(&model, &network, limit)?;
             make_folder_of(&output)?;
@@ -68,7 +68,7 @@ pub fn run(args: Args) -> Result<bool> {
             say(&model, &style, &output)
         }
         Command::Mix { styles, weights, class, model, output } => {
-            check_output(&output, &styles.iter().map(|p| Some(p.as_path())).collect::<Vec<_>>())?;
+            check_style_output(&output, &model, styles.iter().map(|p| Some(p.as_path())).collect())?;
             let model = model.open_model()?;
             let read = styles.iter().map(|path| Style::open(&model, path)).collect::<Result<Vec<_>>>()?;
             let weights = table(styles.len(), &weights, &class, model.classes())?;
@@ -92,6 +92,22 @@ pub fn run(args: Args) -> Result<bool> {
             Ok(true)
         }
     }
+}
+
+/// Refuses a style in the place of an input, of the model or of a picture.
+fn check_style_output<'a>(
+    output: &Path,
+    model: &'a ModelArgs,
+    mut inputs: Vec<Option<&'a Path>>,
+) -> Result<()> {
+    inputs.push(model.model.as_deref());
+    check_output(output, &inputs)?;
+    let ending = output.extension().unwrap_or_default();
+    if ["png", "jpg", "jpeg", "tif", "tiff", "webp"].iter().any(|e| ending.eq_ignore_ascii_case(e)) {
+        let what = "is the name of a picture: name the style look.style, say";
+        return Err(Error::invalid(format!("{} {what}", output.display())));
+    }
+    Ok(())
 }
 
 /// What `--json` asks for.

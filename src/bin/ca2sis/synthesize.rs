@@ -70,6 +70,7 @@ pub fn run(args: Args, matches: &ArgMatches) -> Result<bool> {
         return Ok(true);
     };
     let mut repeat = Repeat::read(path, "synthesize")?;
+    repeat.check_output(&args.output)?;
     let job: JobArgs = repeat.settings.parse()?;
     let (_, model) = repeat.open_model(&args.model)?;
     let (settings, hashes) = (repeat.settings.clone(), std::mem::take(&mut repeat.hashes));

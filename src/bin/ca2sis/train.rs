@@ -12,7 +12,7 @@ use ca2sis::train::{self, Description, Ending, Event, MaskInit, Part, Recipe, Ru
 use ca2sis::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::common::{open_device, say};
+use crate::common::{json, open_device, say};
 
 /// Train a model, or go on with a run.
 ///
@@ -211,11 +211,14 @@ pub fn run(args: Args) -> Result<bool> {
     let bar = ProgressBar::new(recipe.steps as u64);
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} steps, {eta} left; {msg}");
     bar.set_style(style.map_err(|e| Error::invalid(e.to_string()))?);
+    // The bar is not shown where stderr is no terminal; what it would let through is said all the same.
+    let told = bar.clone();
+    let tell = |line: String| if told.is_hidden() { eprintln!("{line}") } else { told.println(line) };
     let mut steps = recipe.steps;
     let mut done_steps = 0;
     let ending = train::run(recipe, &options, &device, &stop, &mut |event| match event {
         Event::Ready { pictures: (own, pairs), held: (held, held_pairs), steps_done } => {
-            bar.println(format!(
+            tell(format!(
                 "{own} pictures and {pairs} pairs; {held} pictures and {held_pairs} pairs held out; {steps_done} steps done"
             ));
             bar.set_position(steps_done as u64);
@@ -234,34 +237,45 @@ pub fn run(args: Args) -> Result<bool> {
             for (what, figures) in [("pictures", own), ("pairs", pairs)] {
                 if let Some(f) = figures {
                     let (n, psnr, l1) = (f.pictures, f.psnr, f.l1);
-                    bar.println(format!("step {done}: {n} held-out {what}: PSNR {psnr:.2} dB, L1 {l1:.4}"));
+                    tell(format!("step {done}: {n} held-out {what}: PSNR {psnr:.2} dB, L1 {l1:.4}"));
                 }
             }
         }
         Event::HeldLabels { done, figures } => {
             if let Some(f) = figures {
                 let (n, iou, right) = (f.pictures, f.mean_iou, f.accuracy * 100.0);
-                bar.println(format!(
+                tell(format!(
                     "step {done}: {n} held-out pictures: mean IoU {iou:.4}, {right:.2} % of pixels right"
                 ));
             }
         }
-        Event::Saved { done } => bar.println(format!("step {done}: saved")),
+        Event::Saved { done } => tell(format!("step {done}: saved")),
     });
     bar.finish_and_clear();
     let model = RunDir::new(&options.out).model();
-    match ending? {
-        Ending::Finished => say!("{steps} steps done; the model is {}", model.display()),
-        Ending::Stopped => say!(
-            "stopped and saved after step {done_steps} of {steps}; the same command goes on. The model so far is {}",
-            model.display()
+    let ending = ending?;
+    let (key, how) = match ending {
+        Ending::Finished => ("finished", format!("{steps} steps done; the model is")),
+        Ending::Stopped => (
+            "stopped",
+            format!(
+                "stopped and saved after step {done_steps} of {steps}; the same command goes on. The model so far is"
+            ),
         ),
-        Ending::TimeLimit => say!(
-            "time limit: saved after step {done_steps} of {steps}; the same command goes on. The model so far is {}",
-            model.display()
+        Ending::TimeLimit => (
+            "time limit",
+            format!(
+                "time limit: saved after step {done_steps} of {steps}; the same command goes on. The model so far is"
+            ),
         ),
+    };
+    if json() {
+        say!("{}", serde_json::json!({ "ending": key, "done": done_steps, "steps": steps, "model": model }));
+    } else {
+        say!("{how} {}", model.display());
     }
-    Ok(true)
+    // Whatever is to follow a finished run must not follow this one.
+    if ending == Ending::Stopped { Err(Error::Cancelled) } else { Ok(true) }
 }
 
 /// The run's recipe where there is a run, else the published one, with what the command line says put in.

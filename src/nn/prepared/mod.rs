@@ -331,6 +331,12 @@ mod tests {
         }
     }
 
+    /// Tiles of AMX take a pixel's channels by 32.
+    #[test]
+    fn blocks_of_whole_tiles_are_the_plain_networks() {
+        check(5, &[stage([64, 32], false, [2, 32], 4, true), stage([32, 32], true, [2, 32], 4, false)]);
+    }
+
     #[test]
     fn every_block_is_the_plain_networks_for_any_number_of_classes() {
         for classes in [1, 2, 19, 34, 150, 255] {

@@ -11,7 +11,7 @@ import gi
 gi.require_version("Gimp", "3.0")
 from gi.repository import Gimp, GLib, GObject  # noqa: E402
 
-from messages import Cancelled, Trouble, _  # noqa: E402
+from messages import Cancelled, Trouble, _, sentence  # noqa: E402
 
 RESTYLE, LABEL = "plug-in-ca2sis-restyle", "plug-in-ca2sis-label"
 PALETTE, SAVE_STYLE = "plug-in-ca2sis-palette", "plug-in-ca2sis-save-style"
@@ -29,15 +29,8 @@ def guarded(run):
             run(procedure, *arguments)
         except Cancelled:
             return procedure.new_return_values(Gimp.PDBStatusType.CANCEL, GLib.Error())
-        except Trouble as trouble:
-            return failed(procedure, str(trouble))
-        except MemoryError:
-            return failed(procedure, _("There is not enough memory for this layer. Close other images, or crop the layer."))
         except Exception as error:
-            import traceback
-            traceback.print_exc()
-            return failed(procedure, _("The plug-in has a defect: {}. Nothing has been changed. Please report it with what GIMP "
-                                       "printed to its terminal.").format(f"{type(error).__name__}: {error}"))
+            return failed(procedure, sentence(error))
         return procedure.new_return_values(Gimp.PDBStatusType.SUCCESS, GLib.Error())
     return call
 

@@ -17,7 +17,7 @@ import labels  # noqa: E402
 import library  # noqa: E402
 import pixels  # noqa: E402
 import styles  # noqa: E402
-from messages import Cancelled, Trouble, _, listed  # noqa: E402
+from messages import Cancelled, Trouble, _, listed, sentence  # noqa: E402
 from preview import Preview, Task, Worker  # noqa: E402
 from widgets import AUTOMATIC, FILE, NONE, Choice, FileButton, Slider, layer_rows, swatch  # noqa: E402
 
@@ -432,7 +432,7 @@ class Dialog:
         stale, self.stale = self.stale, set()
         self.spinner.start()
         try:
-            if "model" in stale:
+            if "model" in stale or self.model is None:
                 self.read_model()
             self.show_rows()
             if self.labels is None or stale & {"model", "labels"}:
@@ -443,10 +443,12 @@ class Dialog:
                 self.load_classes()
             self.start_preview()
             self.window.set_response_sensitive(Gtk.ResponseType.OK, True)
-        except Trouble as trouble:
+        except Exception as error:
+            # Whatever it interrupted: the dialog listens again.
+            self.quiet = False
             self.spinner.stop()
             self.preview.show_after(None)
-            self.say(str(trouble), "dialog-warning")
+            self.say(sentence(error), "dialog-warning")
             self.window.set_response_sensitive(Gtk.ResponseType.OK, False)
         self.save_button.set_sensitive(self.style is not None)
         return False
@@ -459,6 +461,8 @@ class Dialog:
         if key != self.model_key or self.model is None:
             self.model = None
             self.labels = self.style = None
+            # Numbers of its classes.
+            self.present = []
             self.model = self.library.open_model(*key)
             self.model_key = key
         if self.guess:
@@ -594,10 +598,11 @@ class Dialog:
                 raise Cancelled()
             try:
                 return self.work()
-            except Trouble as trouble:
-                self.say(str(trouble), "dialog-error")
             except Cancelled:
                 self.say(_("Stopped. Nothing has been changed."), "dialog-information")
+            except Exception as error:
+                self.quiet = False
+                self.say(sentence(error), "dialog-error")
             finally:
                 self.set_running(False)
 

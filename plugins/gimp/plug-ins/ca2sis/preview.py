@@ -12,7 +12,7 @@ from gi.repository import Gdk, GdkPixbuf, GLib, Gtk  # noqa: E402
 import library  # noqa: E402
 import pixels  # noqa: E402
 import styles  # noqa: E402
-from messages import Cancelled, Trouble, _  # noqa: E402
+from messages import Cancelled, _, sentence  # noqa: E402
 
 LEAST = 420, 320
 
@@ -55,10 +55,10 @@ class Worker:
                 if self.stopped:
                     return
                 task, self.task = self.task, None
-            out, settings = library.Pixels(pixels.memory(4 * task.content.width * task.content.height), task.content.width,
-                                           task.content.height, library.RGBA_U8), task.settings
-            report = trouble = None
+            settings, size = task.settings, (task.content.width, task.content.height)
+            out = report = trouble = None
             try:
+                out = library.Pixels(pixels.memory(4 * size[0] * size[1]), *size, library.RGBA_U8)
                 own = self.own_style(task) if settings["method"] == "network" else None
                 report = task.model.restyle(
                     task.content, task.labels.view(), task.style, output=out, target=task.target and task.target.view(),
@@ -69,10 +69,10 @@ class Worker:
                     own.save(report)
             except Cancelled:
                 continue
-            except Trouble as error:
-                trouble = str(error)
+            except Exception as error:
+                # Of any kind: without this thread there would be no preview any more.
+                trouble = sentence(error)
             GLib.idle_add(self.done, task, out, report, trouble)
-
 
     def own_style(self, task):
         """The photograph's own style as the last preview left it, if it can be the same one still."""
@@ -126,8 +126,10 @@ class Preview(Gtk.Layout):
         key = id(picture), width, height
         if key not in self.scaled:
             self.scaled = {k: v for k, v in self.scaled.items() if k[0] in (id(self.before), id(self.after)) and k[1:] == key[1:]}
-            self.scaled[key] = picture.composite_color_simple(width, height, GdkPixbuf.InterpType.BILINEAR, 255, 8, 0x999999, 0x666666)
-        return self.scaled[key]
+            copy = picture.composite_color_simple(width, height, GdkPixbuf.InterpType.BILINEAR, 255, 8, 0x999999, 0x666666)
+            # With the picture itself: while it is kept, no other has its id.
+            self.scaled[key] = picture, copy
+        return self.scaled[key][1]
 
     def draw(self):
         if self.before is None:

@@ -28,6 +28,7 @@ LIBRARY = [
     N_("install the run-time libraries of CUDA 13, or name their folder in CA2SIS_CUDA_PATH"),
     N_("the {} device has no memory left for this: close other programs that use it, or choose the device cpu ({})"),
     N_("the {} device failed: start the program again, or choose the device cpu ({})"),
+    N_("the network drew a picture with the value {}: try --precision f32 (CA2_PRECISION_F32), or another model"),
     # model files
     N_("this build of ca2sis has no model inside (feature embed-model): name a model file (--model FILE)"),
     N_("not a regular file"),

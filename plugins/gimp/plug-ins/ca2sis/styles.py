@@ -146,9 +146,10 @@ class File:
         return cached(model, self.key, lambda: self.extract(model, progress))
 
     def extract(self, model, progress):
-        image = load(self.path)
-        other = load(self.labels_path) if self.labels_path else None
+        image = other = None
         try:
+            image = load(self.path)
+            other = load(self.labels_path) if self.labels_path else None
             if other:
                 item = labels.find(other, model) or other.get_layers()[0]
                 item.set_name(os.path.basename(self.labels_path))
@@ -165,9 +166,9 @@ class File:
             layer.set_name(os.path.basename(self.path))
             return Layer(layer, item).extract(model, labels_for(layer, item, model), progress)
         finally:
-            image.delete()
-            if other:
-                other.delete()
+            for each in (image, other):
+                if each:
+                    each.delete()
 
 
 def file_bytes(path):
@@ -183,7 +184,10 @@ def load(path):
         image = Gimp.file_load(Gimp.RunMode.NONINTERACTIVE, Gio.File.new_for_path(path))
     except GLib.Error as error:
         raise Trouble(_("{} cannot be opened: {} Pick another file.").format(path, error.message)) from None
-    if image is None or not image.get_layers():
+    if image is not None and not image.get_layers():
+        image.delete()
+        image = None
+    if image is None:
         raise Trouble(_("{} is no picture that GIMP can open. Pick another file.").format(path))
     image.policy_rotate(False)
     return image

@@ -307,6 +307,8 @@ struct State {
     progress: Vec<f64>,
     bars: (usize, usize),
     without: HashSet<String>,
+    /// As [`Form::says_connected`].
+    says_connected: bool,
 }
 
 impl State {
@@ -677,7 +679,16 @@ unsafe extern "C" fn clip_get_image(
             (false, Some(frames)) => frames(time),
             (false, None) => None,
         };
-        let Some(picture) = picture else { return Err(kOfxStatFailed) };
+        let Some(picture) = picture else {
+            if s.says_connected {
+                return Err(kOfxStatFailed);
+            }
+            let image = s.add(Image, &[]);
+            let picture = Picture::new(0, 0, c"OfxBitDepthByte", c"OfxImageComponentRGBA");
+            s.images.insert(image, Out_ { picture: Box::new(picture), clip: name });
+            unsafe { *out = image as *mut c_void };
+            return Ok(());
+        };
         let mut picture = Box::new(picture);
         let source =
             s.images.values().find(|i| i.clip == "Source").map(|i| i.picture.memory.as_ptr() as usize);
@@ -924,11 +935,19 @@ pub struct Form {
     pub other_times: bool,
     /// Tables that it lacks, as "OfxMessageSuite 2".
     pub without: Vec<&'static str>,
+    /// Whether it says of a clip that nothing is connected. Where not, it hands out pictures without pixels for nothing, as MLT.
+    pub says_connected: bool,
 }
 
 impl Default for Form {
     fn default() -> Self {
-        Self { name: c"org.ca2sis.ScriptedHost", half: true, other_times: true, without: Vec::new() }
+        Self {
+            name: c"org.ca2sis.ScriptedHost",
+            half: true,
+            other_times: true,
+            without: Vec::new(),
+            says_connected: true,
+        }
     }
 }
 
@@ -956,6 +975,7 @@ impl Host {
         let mut s = state();
         *s = State { next: s.next, ..State::default() };
         s.without = form.without.iter().map(|s| (*s).to_owned()).collect();
+        s.says_connected = form.says_connected;
         let named = |v: &CStr| Value::Text(v.to_owned());
         let mut depths =
             vec![named(c"OfxBitDepthByte"), named(c"OfxBitDepthShort"), named(c"OfxBitDepthFloat")];
@@ -1033,7 +1053,9 @@ impl Host {
         let parameters: Vec<_> =
             described.parameters.iter().map(|p| (p.name.clone(), p.kind.clone(), p.props)).collect();
         let clips = clips.into_iter().map(|name| {
-            let props = s.add(Kind::Clip, &[("OfxImageClipPropConnected", vec![Value::Int(0)])]);
+            let said = [("OfxImageClipPropConnected", vec![Value::Int(0)])];
+            let said = if s.says_connected { &said[..] } else { &[] };
+            let props = s.add(Kind::Clip, said);
             let handle = s.add(Kind::Clip, &[]);
             s.clips.insert(handle, Clip_ { props, name: name.clone(), frames: None });
             (name, handle)
@@ -1128,6 +1150,19 @@ impl Host {
         set.values.insert("OfxImageClipPropConnected".into(), vec![Value::Int(1)]);
         set.values
             .insert("OfxImageEffectPropFrameRange".into(), vec![Value::Double(0.0), Value::Double(1000.0)]);
+    }
+
+    pub fn disconnect(&self, clip: &str) {
+        let mut s = state();
+        let handle = s.effects[&self.instance].clips.iter().find(|(name, _)| name == clip).expect("a clip").1;
+        let clip = s.clips.get_mut(&handle).unwrap();
+        clip.frames = None;
+        let props = clip.props;
+        s.sets
+            .get_mut(&props)
+            .unwrap()
+            .values
+            .insert("OfxImageClipPropConnected".into(), vec![Value::Int(0)]);
     }
 
     pub fn still(&self, clip: &str, picture: &Picture) {
