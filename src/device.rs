@@ -11,6 +11,7 @@ use std::str::FromStr;
 use candle_core::Device;
 use once_cell::sync::OnceCell;
 
+use crate::kernels::simd::Level;
 use crate::{Error, Result};
 
 /// A wish for a device.
@@ -324,6 +325,8 @@ fn cpu() -> Info {
         Some(line.split_once(':')?.1.trim().to_owned())
     };
     let name = named().filter(|name| !name.is_empty()).unwrap_or_else(|| std::env::consts::ARCH.to_owned());
+    // One model may have more or less of them, as its system lets it: pictures are alike to the bit where they are.
+    let name = format!("{name}, {}", Level::fastest().name());
     Info { choice: Choice::Cpu, name, memory: physical_memory(), unavailable: None }
 }
 

@@ -1073,6 +1073,47 @@ fn a_profile_is_followed_and_kept() {
     assert!(mean < 1.0 / 255.0, "mean difference {mean}");
 }
 
+/// As compositing programs write it: floats in proportion to light, some of them above white.
+#[test]
+fn a_linear_picture_comes_out_as_its_encoded_form_does() {
+    let desk = Desk::new();
+    let encoded: Vec<f32> = picture(0).to_rgb_f32().pixels;
+    let linear = |v: f32| if v <= 0.040_45 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) };
+    let write = |values: Vec<f32>, name: &str| {
+        Picture::new(WIDTH, HEIGHT, 3, Samples::F32(values)).unwrap().write(desk.at(name)).unwrap();
+    };
+    write(encoded.iter().map(|&v| linear(v)).collect(), "linear.tiff");
+    write(encoded, "encoded.tiff");
+    let made = |name: &str, more: &[&str]| -> Vec<f32> {
+        let args = ["restyle", name, "--labels=photo_labels.png", "-o", "made.tiff"];
+        desk.run(&[&args[..], &LOOK, more].concat()).quietly();
+        let Samples::F32(values) = desk.read("made.tiff").samples().clone() else { panic!() };
+        values
+    };
+    let (of_encoded, of_linear) = (made("encoded.tiff", &[]), made("linear.tiff", &["--linear"]));
+    let off = of_encoded.iter().zip(&of_linear).map(|(a, b)| (linear(*a) - b).abs()).fold(0.0, f32::max);
+    assert!(off < 1e-3, "{off}");
+    // Taken as encoded it is another picture.
+    let wrong = made("linear.tiff", &[]);
+    assert!(wrong.iter().zip(&of_linear).any(|(a, b)| (a - b).abs() > 0.01));
+    // It is an option of the record.
+    desk.run(
+        &[&["restyle", "linear.tiff", "--labels=photo_labels.png", "--linear", "-o", "l.tiff"], &LOOK[..]]
+            .concat(),
+    )
+    .quietly();
+    desk.run(&["restyle", "--from-record", "l.tiff.json", "-o", "again.tiff"]).quietly();
+    assert_eq!(bytes(&desk.read("again.tiff")), bytes(&desk.read("l.tiff")));
+    let mut profiled = picture(0);
+    profiled.metadata_mut().icc_profile =
+        Some(moxcms::ColorProfile::new_display_p3().encode().unwrap().into());
+    profiled.write(desk.at("p3.png")).unwrap();
+    desk.run(
+        &[&["restyle", "p3.png", "--labels=photo_labels.png", "--linear", "-o", "x.png"], &LOOK[..]].concat(),
+    )
+    .fails(2, &["linear", "colour profile"]);
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_ends_with_130_and_whole_files() {

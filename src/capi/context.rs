@@ -207,6 +207,7 @@ pub unsafe extern "C" fn ca2_context_release(context: *mut ca2_context) {
 #[cfg(test)]
 mod tests {
     use std::ffi::CStr;
+    use std::sync::Arc;
 
     use super::*;
     use crate::capi::device::{CA2_DEVICE_CPU, CA2_DEVICE_CUDA};
@@ -218,7 +219,8 @@ mod tests {
             let info = Info { choice: Choice::Cuda(2), name: "a GPU".into(), memory: 7, unavailable: None };
             Ok(Selected { device: candle_core::Device::Cpu, info, passed_over: Vec::new() })
         };
-        let context = ca2_context::new(Context::with(Options::default(), select).unwrap());
+        // As C has it: calls hold a reference of their own meanwhile.
+        let context = Arc::new(ca2_context::new(Context::with(Options::default(), select).unwrap()));
         let look = || {
             let empty = || ca2_device_info {
                 struct_size: size_of::<ca2_device_info>(),
@@ -230,7 +232,10 @@ mod tests {
             };
             let mut info = empty();
             // SAFETY: both are what their types say.
-            assert_eq!(unsafe { ca2_context_device(&context, &mut info) }, super::super::status::CA2_OK);
+            assert_eq!(
+                unsafe { ca2_context_device(Arc::as_ptr(&context), &mut info) },
+                super::super::status::CA2_OK
+            );
             info
         };
         let before = look();

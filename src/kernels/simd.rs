@@ -132,6 +132,18 @@ impl Level {
         Self::available()[Self::available().len() - 1]
     }
 
+    /// As the makers of processors call what it takes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Portable => "baseline",
+            Level::Neon => "NEON",
+            Level::Avx2 => "AVX2",
+            Level::Avx512 => "AVX-512",
+            Level::Bf16 => "AVX-512 BF16",
+            Level::Bf16x3 | Level::Amx => "AMX",
+        }
+    }
+
     /// f32 values of one register.
     pub fn lanes(self) -> usize {
         match self {

@@ -20,7 +20,7 @@ pub(crate) mod shape;
 mod statistics;
 mod window;
 
-use crate::image::{LabelMap, Picture, RgbImage, SampleType, Samples, View, ViewMut};
+use crate::image::{LabelMap, Picture, RgbImage, SampleType, Samples, Transfer, View, ViewMut};
 use crate::model::Class;
 use crate::nn::{Config, Network};
 use crate::progress::Progress;
@@ -340,15 +340,22 @@ fn widened(view: &View) -> Result<Picture> {
     Picture::new(width, height, channels, Samples::F32(samples))
 }
 
-/// As [`restyle_to_picture`], of a content with whatever its file said beside the pixels, in place of the job's own view: one
-/// with another colour profile than sRGB meets the network in sRGB, and only pixels that change go through its profile,
+/// As [`restyle_to_picture`], of a content with whatever its file said beside the pixels, in place of the job's own view, of which
+/// the transfer alone counts: one with another colour profile than sRGB meets the network in sRGB, and only pixels that change go through its profile,
 /// there and back. The result has the content's metadata. The memory limit counts the copies that a profile asks for too, which
 /// [`plan`] does not.
 ///
 /// # Errors
-/// As [`restyle`], and [`Error::InvalidArgument`] when the colour profile cannot be followed.
+/// As [`restyle`], and [`Error::InvalidArgument`] when the colour profile cannot be followed, or is there and the transfer is
+/// linear.
 pub fn restyle_picture(content: &Picture, job: &Job, progress: Progress) -> Result<(Picture, Report)> {
-    let job = Job { content: content.view(), ..*job };
+    let transfer = job.content.layout().transfer;
+    if transfer == Transfer::Linear && content.icc_profile().is_some() {
+        return Err(Error::invalid(
+            "a content that is to be taken as linear has a colour profile, which says what its values mean: leave one of them out",
+        ));
+    }
+    let job = Job { content: content.view().with_transfer(transfer), ..*job };
     let strengths = check(&job)?;
     check_memory(&job, content.conversion_bytes()?)?;
     match content.in_srgb()? {

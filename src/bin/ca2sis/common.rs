@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ca2sis::device::{self, Choice};
-use ca2sis::image::{LabelMap, Picture};
+use ca2sis::image::{LabelMap, Picture, Transfer};
 use ca2sis::label;
 use ca2sis::model::{Class, Model};
 use ca2sis::nn::{Network, Precision};
@@ -239,7 +239,8 @@ impl ReferenceArgs {
     ) -> impl Iterator<Item = Result<(&'a Path, Picture, LabelMap)>> + 'a {
         self.reference.iter().enumerate().map(move |(i, path)| {
             let picture = Picture::read(path)?;
-            let labels = labels_of(path, self.reference_labels.get(i), &picture, model, network)?;
+            let labels =
+                labels_of(path, self.reference_labels.get(i), &picture, Transfer::Srgb, model, network)?;
             Ok((path.as_path(), picture.to_srgb()?.unwrap_or(picture), labels))
         })
     }
@@ -288,6 +289,7 @@ pub fn labels_of(
     path: &Path,
     labels: Option<&PathBuf>,
     picture: &Picture,
+    transfer: Transfer,
     model: &Model,
     network: Option<&Network>,
 ) -> Result<LabelMap> {
@@ -304,7 +306,8 @@ pub fn labels_of(
     let bar = Bar::new(format!("labelling {}", path.display()));
     let srgb = picture.to_srgb()?;
     let seen = srgb.as_ref().unwrap_or(picture);
-    let proposed = label::label(network, &seen.view(), Progress::new(&|done| bar.at(done)))?;
+    let proposed =
+        label::label(network, &seen.view().with_transfer(transfer), Progress::new(&|done| bar.at(done)))?;
     drop(bar);
     if proposed.confidence < label::FAIR && !json() {
         eprintln!(

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ca2sis::device;
-use ca2sis::image::{LabelMap, Mask, Picture, View};
+use ca2sis::image::{LabelMap, Mask, Picture, Transfer, View};
 use ca2sis::model::{Class, Model};
 use ca2sis::nn::{Network, Precision};
 use ca2sis::progress::Progress;
@@ -77,6 +77,10 @@ pub struct JobArgs {
     /// Label map of the layout that the result is to have
     #[arg(long, value_name = "LABELS")]
     target_labels: Option<PathBuf>,
+    /// The content's values are proportional to light, in the primaries of sRGB, as compositing programs write them [default:
+    /// encoded as its colour profile says, or by the sRGB curve]
+    #[arg(long)]
+    linear: bool,
     /// Strength of the whole change, from 0 to 1
     #[arg(long, default_value_t = 1.0, value_parser = share)]
     strength: f32,
@@ -195,7 +199,8 @@ impl Shared {
         let read_labels = |p: &PathBuf| -> Result<LabelMap> {
             Ok(LabelMap::read(p, model.classes())?.upright_with(&content))
         };
-        let labels = labels_of(content_path, job.labels.as_ref(), &content, model, network)?;
+        let transfer = if job.linear { Transfer::Linear } else { Transfer::Srgb };
+        let labels = labels_of(content_path, job.labels.as_ref(), &content, transfer, model, network)?;
         let target_labels = job.target_labels.as_ref().map(read_labels).transpose()?;
         let mask = job.mask.as_ref().map(Mask::read).transpose()?.map(|m| m.upright_with(&content));
         let (style, statistics);
@@ -212,6 +217,7 @@ impl Shared {
             }
         };
         let work = Job {
+            content: content.view().with_transfer(transfer),
             target_labels: target_labels.as_ref(),
             mask: mask.as_ref().map(View::from),
             classes: &classes,
