@@ -590,3 +590,26 @@ fn a_run_that_is_to_fit_its_time_makes_the_steps_that_do_and_ends_with_the_rates
     // Constant for half of the time.
     assert!(rates[rates.len() / 3] > 0.9 * rates[0], "{rates:?}");
 }
+
+#[test]
+fn a_run_that_is_to_fit_its_time_has_it_once_though_it_is_stopped_and_gone_on_with() {
+    let root = tempfile::tempdir().unwrap();
+    write_data(root.path());
+    let recipe = Recipe { steps: 1_000_000, ..recipe(root.path()) };
+    let options = RunOptions {
+        time_limit: Some(std::time::Duration::from_secs(8)),
+        fit_time: true,
+        eval_every: 1_000_000,
+        sheet_every: 1_000_000,
+        ..options(&root.path().join("run"))
+    };
+    let (begun, stop) = (std::time::Instant::now(), AtomicBool::new(false));
+    let ending = run(recipe.clone(), &options, &Device::Cpu, &stop, &mut |_| {
+        stop.store(begun.elapsed().as_secs() >= 6, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!(ending.unwrap(), Ending::Stopped);
+    let begun = std::time::Instant::now();
+    let ending = run(recipe, &options, &Device::Cpu, &AtomicBool::new(false), &mut |_| {}).unwrap();
+    assert!(matches!(ending, Ending::Finished | Ending::TimeLimit), "{ending:?}");
+    assert!(begun.elapsed().as_secs() < 6, "{:?} of the two seconds that were left", begun.elapsed());
+}

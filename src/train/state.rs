@@ -23,9 +23,6 @@ struct Place {
     step: usize,
     /// Hash of what the run reads: its data and the files that its recipe names.
     data: String,
-    /// Spent on it so far.
-    #[serde(default)]
-    seconds: f64,
 }
 
 /// The files of a run.
@@ -49,6 +46,11 @@ impl RunDir {
     /// The running mean of the weights as a model file.
     pub fn model(&self) -> PathBuf {
         self.0.join("model.safetensors")
+    }
+
+    /// What was spent on it so far, for a run that is to fit its time.
+    fn seconds(&self) -> PathBuf {
+        self.0.join("seconds.txt")
     }
 
     /// One JSON object a line.
@@ -94,14 +96,15 @@ impl RunDir {
             .map(|(name, tensor)| Ok((name, tensor.to_device(&Device::Cpu)?)))
             .collect::<Result<Vec<(String, Tensor)>>>()?;
         // One key: several would be written in an order that changes from run to run.
-        let (step, data, seconds) = (trainer.steps_done(), data_hash.to_owned(), spent.as_secs_f64());
-        let place = Place { step, data, seconds };
+        let place = Place { step: trainer.steps_done(), data: data_hash.to_owned() };
         let place =
             serde_json::to_string(&place).map_err(|e| Error::format(&path, format!("its header: {e}")))?;
         let metadata = HashMap::from([(PLACE.to_owned(), place)]);
         let bytes = safetensors::serialize(tensors.iter().map(|(name, t)| (name, t)), Some(metadata))
             .map_err(|e| Error::format(&path, e.to_string()))?;
-        write_atomic(&path, &bytes)
+        write_atomic(&path, &bytes)?;
+        // In a file of its own: the others depend on the steps alone, to the bit.
+        write_atomic(&self.seconds(), format!("{:.1}\n", spent.as_secs_f64()).as_bytes())
     }
 
     /// Puts the saved state, if there is one, into `trainer`, which is fresh and of the same recipe; what was spent on it.
@@ -120,7 +123,7 @@ impl RunDir {
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
         let place = header.metadata().as_ref().and_then(|m| m.get(PLACE));
         let place: Option<Place> = place.and_then(|json| serde_json::from_str(json).ok());
-        let Place { step, data, seconds } =
+        let Place { step, data } =
             place.ok_or_else(|| Error::format(&path, "no training state: it does not say its step"))?;
         if data != data_hash {
             return Err(Error::format(
@@ -143,7 +146,8 @@ impl RunDir {
             place.flatten_all()?.slice_set(&tensor.to_device(place.device())?.flatten_all()?, 0, 0)?;
         }
         trainer.set_steps_done(step);
-        Ok(Duration::try_from_secs_f64(seconds).unwrap_or_default())
+        let seconds = std::fs::read_to_string(self.seconds()).ok().and_then(|text| text.trim().parse().ok());
+        Ok(seconds.and_then(|s| Duration::try_from_secs_f64(s).ok()).unwrap_or_default())
     }
 }
 
