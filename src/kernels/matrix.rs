@@ -260,15 +260,15 @@ pub(crate) fn product(rows: usize, a: Rows, b: PanelsRef, start: Start, out: &mu
         a.lowered,
         b.level
     );
-    let depth = depth(b.level, b.k);
-    let run = depth / a.segments.max(1);
+    let all = depth(b.level, b.k);
+    let run = all / a.segments.max(1);
     #[cfg(target_arch = "x86_64")]
     let read = if b.level.tiles() { rows.next_multiple_of(tiles::SIDE) } else { rows };
     #[cfg(not(target_arch = "x86_64"))]
     let read = rows;
     let reach = (read - 1) * a.row + a.segments.saturating_sub(1) * a.step + run;
-    assert!(run * a.segments == depth && reach <= a.data.len(), "rows of a product");
-    assert!(b.data.len() >= depth * b.n.next_multiple_of(b.level.lanes()), "panels of a product");
+    assert!(run * a.segments == all && reach <= a.data.len(), "rows of a product");
+    assert!(b.data.len() >= all * b.n.next_multiple_of(b.level.lanes()), "panels of a product");
     assert!((rows - 1) * out_row + b.n <= out.len, "target of a product");
     let (start, start_row) = match start {
         Start::Zero => (std::ptr::null(), 0),
@@ -294,8 +294,12 @@ pub(crate) fn product(rows: usize, a: Rows, b: PanelsRef, start: Start, out: &mu
     };
     #[cfg(target_arch = "x86_64")]
     if b.level.tiles() {
-        assert!(tiles::available() && depth > 0, "this CPU has no AMX");
-        // SAFETY: the CPU has it; all reads and writes lie in the slices by the assertions above.
+        assert!(tiles::available(), "this CPU has no AMX");
+        // Steps are counted down to nothing: fewer than one would be endless.
+        let step = depth(b.level, tiles::STEP);
+        assert!(run > 0 && run.is_multiple_of(step), "a run of {run} is no whole steps of {step}");
+        // SAFETY: the CPU has it; a run is whole steps, and all that they read, of whole tiles of rows, and write lies in the
+        // slices by the assertions above.
         return unsafe { tiles::product(tiles::parts(b.level), &task) };
     }
     #[cfg(target_arch = "x86_64")]
@@ -494,8 +498,9 @@ mod tests {
         (0..n).map(|i| ((i * 7919 + salt * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect()
     }
 
-    /// Every slice is as long as it has to be and no longer, so that a read or write beyond one shows under a checker of memory;
-    /// what lies between the rows of the target must stay as it was.
+    /// Every slice is as long as it has to be and no longer, so that a read or write beyond one shows under a checker of memory,
+    /// but for those by tiles, which none knows: they have the test behind this one. What lies between the rows of the target must
+    /// stay as it was.
     #[test]
     fn products_of_every_remainder_stay_inside_their_slices() {
         for level in Level::all() {
@@ -539,6 +544,130 @@ mod tests {
                         assert!(near, "{level:?} {rows}x{k}x{n} at {r}, {c}: {got}, not {want}");
                     }
                 }
+            }
+        }
+    }
+
+    /// Memory in front of a page that nobody may touch.
+    #[cfg(all(unix, not(miri)))]
+    struct Guarded {
+        start: *mut libc::c_void,
+        bytes: usize,
+        page: usize,
+    }
+
+    #[cfg(all(unix, not(miri)))]
+    impl Guarded {
+        /// Of `n` values or somewhat more.
+        fn new(n: usize) -> Self {
+            // SAFETY: takes numbers alone; the closed page is the last of those that were just given.
+            unsafe {
+                let page = libc::sysconf(libc::_SC_PAGESIZE) as usize;
+                let bytes = (n * size_of::<f32>()).next_multiple_of(page);
+                let (protection, flags) =
+                    (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+                let start = libc::mmap(std::ptr::null_mut(), bytes + page, protection, flags, -1, 0);
+                assert_ne!(start, libc::MAP_FAILED);
+                assert_eq!(libc::mprotect(start.byte_add(bytes), page, libc::PROT_NONE), 0);
+                Self { start, bytes, page }
+            }
+        }
+
+        /// The values, the last of them right in front of the page.
+        fn holding(&mut self, values: &[f32]) -> &mut [f32] {
+            assert!(size_of_val(values) <= self.bytes);
+            // SAFETY: so many lie in front of the page, zeros or what was written, and are borrowed with this.
+            let last = unsafe {
+                let end = self.start.byte_add(self.bytes).cast::<f32>();
+                std::slice::from_raw_parts_mut(end.sub(values.len()), values.len())
+            };
+            last.copy_from_slice(values);
+            last
+        }
+    }
+
+    #[cfg(all(unix, not(miri)))]
+    impl Drop for Guarded {
+        fn drop(&mut self) {
+            // SAFETY: mapped by `new`; no slice of it is left.
+            unsafe { libc::munmap(self.start, self.bytes + self.page) };
+        }
+    }
+
+    /// One read or write beyond a slice ends in a signal, whatever instruction does it: those of tiles are assembly, which no checker
+    /// of memory sees into. Panels are copied out of their own buffer, and rows also as they lie once they are lowered.
+    #[cfg(all(unix, not(miri)))]
+    #[test]
+    fn no_product_touches_the_page_behind_its_slices() {
+        const MOST: usize = 4096;
+        let noise = values(MOST, 1);
+        let [mut matrix, mut packed, mut biases, mut left, mut laid, mut target] =
+            std::array::from_fn(|_| Guarded::new(MOST));
+        let mut buffer = Lines::new();
+        for level in Level::all() {
+            for (k, n) in [1, 31, 32, 33, 64].into_iter().flat_map(|k| (1..=33).map(move |n| (k, n))) {
+                // Packing reads either way round.
+                let matrix = &*matrix.holding(&noise[..k * n]);
+                let b = match n.is_multiple_of(2) {
+                    true => View::rows(matrix, n),
+                    false => View::rows(matrix, k).transposed(),
+                };
+                let panels = Panels::pack(level, k, n, b);
+                let size = depth(level, k) * n.next_multiple_of(level.lanes());
+                let panels = PanelsRef { data: packed.holding(&panels.data[..size]), ..panels.as_ref() };
+                let bias = &*biases.holding(&noise[..n]);
+                for rows in 1..=33usize {
+                    // Tiles' rows are read by 16.
+                    let read = if level.tiles() { rows.next_multiple_of(16) } else { rows };
+                    let (a_row, out_row) = (k + rows % 3, n + rows % 2);
+                    let start = [Start::Zero, Start::Bias(bias), Start::Keep][(k + n + rows) % 3];
+                    let mut out = Target::from(target.holding(&noise[..(rows - 1) * out_row + n]));
+                    let whole = Rows::new(left.holding(&noise[..(rows - 1) * a_row + k]), a_row);
+                    product(rows, whole, panels, start, &mut out, out_row);
+                    let lowered = whole.lowered(level, rows, k, &mut buffer);
+                    if lowered.lowered.is_some() {
+                        let reach = (read - 1) * lowered.row + depth(level, k);
+                        let lowered = Rows { data: laid.holding(&lowered.data[..reach]), ..lowered };
+                        product(rows, lowered, panels, start, &mut out, out_row);
+                    }
+                    if k == 64 {
+                        // Two runs, as windows are read; of whatever values.
+                        let run = depth(level, k / 2);
+                        let step = read * run + 3;
+                        let windows = Rows {
+                            data: laid.holding(&noise[..(read - 1) * run + step + run]),
+                            row: run,
+                            segments: 2,
+                            step,
+                            lowered: level.lowers().then_some(level),
+                        };
+                        product(rows, windows, panels, start, &mut out, out_row);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A step is 32 elements; half of one would be counted as none.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn tiles_refuse_runs_that_are_no_whole_steps() {
+        if !tiles::available() {
+            eprintln!("no AMX here: no product by tiles");
+            return;
+        }
+        for level in [Level::Bf16x3, Level::Amx] {
+            for k in [32, 96] {
+                let (n, row) = (3, depth(level, k));
+                let panels = Panels::pack(level, k, n, View::rows(&vec![1.0; k * n], n));
+                let (a, mut out) = (vec![0.0; 17 * row], vec![0.0; n]);
+                let windows = Rows { data: &a, row, segments: 2, step: row / 2, lowered: Some(level) };
+                let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    product(1, windows, panels.as_ref(), Start::Zero, &mut out.as_mut_slice().into(), n);
+                }));
+                let why = refused.expect_err("half a step was multiplied");
+                let why = why.downcast_ref::<String>().expect("a message");
+                assert!(why.contains("no whole steps"), "{level:?}: {why}");
             }
         }
     }

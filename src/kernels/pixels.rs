@@ -91,3 +91,71 @@ pub(crate) fn attention(
         },
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(n: usize, salt: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 7919 + salt * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect()
+    }
+
+    /// Up to three blocks of keys, the last of them short, and tiles of queries that are no whole blocks; the largest scores come late.
+    #[test]
+    fn attention_is_the_softmax_of_all_scores_however_they_are_cut_into_blocks() {
+        for (pixels, heads, width) in
+            [(1, 1, 1), (5, 2, 3), (47, 3, 16), (130, 2, 20), (256, 1, 4), (300, 1, 32), (520, 1, 8)]
+        {
+            let (inner, row) = (heads * width, 3 * heads * width);
+            let mut qkv = values(pixels * row, pixels);
+            let scale = std::f32::consts::LOG2_E / (width as f32).sqrt();
+            for (pixel, values) in qkv.chunks_exact_mut(row).enumerate() {
+                values[..inner].iter_mut().for_each(|q| *q *= scale);
+                values[inner..2 * inner].iter_mut().for_each(|k| *k *= 1.0 + pixel as f32 / 128.0);
+            }
+            let results: Vec<(Level, Vec<f32>)> = Level::all()
+                .into_iter()
+                .map(|level| {
+                    let mut qkv = qkv.clone();
+                    attention(level, &mut qkv, heads, width, Progress::NONE).unwrap();
+                    (level, qkv)
+                })
+                .collect();
+            for (pixel, head) in (0..pixels).flat_map(|p| (0..heads).map(move |h| (p, h))) {
+                let at =
+                    |pixel: usize, part: usize| &qkv[pixel * row + part * inner + head * width..][..width];
+                let score = |key: usize| {
+                    let terms =
+                        at(pixel, 0).iter().zip(at(key, 1)).map(|(q, k)| f64::from(*q) * f64::from(*k));
+                    terms.fold((0.0f64, 1.0f64), |(sum, size), t| (sum + t, size + t.abs()))
+                };
+                let scores: Vec<_> = (0..pixels).map(score).collect();
+                let largest = scores.iter().fold(f64::MIN, |m, s| m.max(s.0));
+                let size_of_scores = scores.iter().fold(0.0f64, |m, s| m.max(s.1));
+                let shares: Vec<f64> = scores.iter().map(|s| (s.0 - largest).exp2()).collect();
+                let total: f64 = shares.iter().sum();
+                for c in 0..width {
+                    let terms = (0..pixels).map(|key| shares[key] / total * f64::from(at(key, 2)[c]));
+                    let (want, size) = terms.fold((0.0, 0.0), |(sum, size), t| (sum + t, size + t.abs()));
+                    for (level, got) in &results {
+                        let got = f64::from(got[pixel * row + head * width + c]);
+                        // What the product of queries and keys may err by is a factor of every share and of their total; 2^x and the
+                        // total's roundings; the product with the values, of sums of 1 and more that are then divided by the total.
+                        let tolerance = level.tolerance();
+                        let factor = 2.0 * std::f64::consts::LN_2 * tolerance * size_of_scores;
+                        let far = (factor.exp_m1() + 2e-6) * size + tolerance * (1.0 + size);
+                        assert!(
+                            (got - want).abs() <= far,
+                            "{level:?}, {pixels} pixels, head {head} of {heads}, at {pixel}, {c}: {got}, not {want}"
+                        );
+                    }
+                }
+            }
+            for (level, got) in &results {
+                for (got, before) in got.chunks_exact(row).zip(qkv.chunks_exact(row)) {
+                    assert_eq!(got[inner..], before[inner..], "{level:?}: keys and values stay as they are");
+                }
+            }
+        }
+    }
+}

@@ -17,7 +17,9 @@ pub enum Level {
     /// AVX-512 F, VL, BW and DQ.
     Avx512,
     /// As Avx512, but large products by the tiles of AMX, every factor as the sum of two bfloat16: 16 bits of it, where f32 has 24
-    /// (float_to_bf16x3 of Intel's MKL). An infinite factor's products are no numbers, and those below 2^-118 have 8 bits.
+    /// (float_to_bf16x3 of Intel's MKL). An infinite factor's products are no numbers; so are those of a finite one from 3.3962e38 on,
+    /// which rounds to infinity, and a sum may be none where f32's would be an infinity. Factors below 2^-118 have 8 bits; denormal
+    /// factors and sums are zero.
     Bf16x3,
     /// As Avx512, but large products of factors rounded to bfloat16, summed in f32: 8 bits of every factor. Never chosen unasked.
     Bf16,
@@ -72,6 +74,18 @@ impl Level {
     /// The best of those with products of bfloat16, if there is one.
     pub fn bf16() -> Option<Level> {
         Self::rounding().last().copied()
+    }
+
+    /// Whether those are faster than f32 throughout: tiles are, and AVX-512 BF16 is but on Intel's CPUs, where it does half of the work.
+    pub fn bf16_pays() -> bool {
+        #[cfg(target_arch = "x86_64")]
+        let is_intel = || {
+            let id = std::arch::x86_64::__cpuid(0);
+            [id.ebx, id.edx, id.ecx].map(u32::to_le_bytes).concat() == b"GenuineIntel"
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        let is_intel = || false;
+        Self::bf16().is_some_and(|level| level.tiles() || !is_intel())
     }
 
     /// What the network's pictures of f32 are made with: [`Bf16x3`](Self::Bf16x3) or the best of those with f32 throughout.
@@ -191,6 +205,8 @@ pub(crate) trait Simd {
     /// `b` where either is not a number.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
+    /// `v`, but zero where `x` is below `bound`, whatever `v` is there.
+    unsafe fn drop_below(v: Self::V, x: Self::V, bound: f32) -> Self::V;
     /// `v 2^n` for a whole number `n` in [-126, 127].
     unsafe fn scale(v: Self::V, n: Self::V) -> Self::V;
     /// The whole number below each `x` in [-126, 127], as [`scale`](Self::scale) takes it, and what `x` is above it, 0 to 1.
@@ -293,6 +309,10 @@ impl Simd for Avx512 {
         unsafe { _mm512_min_ps(a, b) }
     }
     #[inline(always)]
+    unsafe fn drop_below(v: Self::V, x: Self::V, bound: f32) -> Self::V {
+        unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, _mm512_set1_ps(bound)), v) }
+    }
+    #[inline(always)]
     unsafe fn scale(v: Self::V, n: Self::V) -> Self::V {
         unsafe { _mm512_scalef_ps(v, n) }
     }
@@ -388,6 +408,10 @@ impl Simd for Avx2 {
         unsafe { _mm256_min_ps(a, b) }
     }
     #[inline(always)]
+    unsafe fn drop_below(v: Self::V, x: Self::V, bound: f32) -> Self::V {
+        unsafe { _mm256_and_ps(v, _mm256_cmp_ps::<_CMP_NLT_UQ>(x, _mm256_set1_ps(bound))) }
+    }
+    #[inline(always)]
     unsafe fn scale(v: Self::V, n: Self::V) -> Self::V {
         unsafe {
             let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
@@ -479,6 +503,13 @@ impl Simd for Neon {
     #[inline(always)]
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
         unsafe { vbslq_f32(vcltq_f32(a, b), a, b) }
+    }
+    #[inline(always)]
+    unsafe fn drop_below(v: Self::V, x: Self::V, bound: f32) -> Self::V {
+        unsafe {
+            let below = vcltq_f32(x, vdupq_n_f32(bound));
+            vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(v), below))
+        }
     }
     #[inline(always)]
     unsafe fn scale(v: Self::V, n: Self::V) -> Self::V {
@@ -588,6 +619,10 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
         each(|i| if a[i] < b[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    unsafe fn drop_below(v: Self::V, x: Self::V, bound: f32) -> Self::V {
+        each(|i| if x[i] < bound { 0.0 } else { v[i] })
     }
     #[inline(always)]
     unsafe fn scale(v: Self::V, n: Self::V) -> Self::V {

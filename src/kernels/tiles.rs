@@ -298,7 +298,7 @@ struct Block {
     start_row: usize,
     out: *mut f32,
     out_row: usize,
-    /// Steps of a run, and bytes from the end of one run to the next.
+    /// Steps of a run, never none, and bytes from the end of one run to the next.
     steps: usize,
     jump: isize,
     runs: usize,
@@ -309,7 +309,7 @@ struct Block {
 macro_rules! kernel {
     ($name:ident, parts: $parts:literal, columns: $columns:literal, [$($start:literal)*], [$($step:literal)*], [$($end:literal)*]) => {
         /// # Safety
-        /// The tiles are set up; all that the block reads and writes may be.
+        /// The tiles are set up; there are steps and runs; all that the block reads and writes may be.
         unsafe fn $name(t: &Block, a: *const u8, a_row: usize, b: *const u8, ahead: *const u8) {
             // SAFETY: the caller's promise; the tiles are this library's while they are set up.
             unsafe {
@@ -447,7 +447,7 @@ static ZEROS: Aside = Aside([0.0; 4 * SIDE * SIDE]);
 /// All panels of a product of factors in `parts`.
 ///
 /// # Safety
-/// The tiles are [`available`]; all that the task reads, of whole tiles of rows, and writes may be.
+/// The tiles are [`available`]; a run is whole steps, one or more; all that the task reads, of whole tiles of rows, and writes may be.
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn product(parts: usize, t: &Task) {
     let _tiles = Tiles::new();

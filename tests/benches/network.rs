@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use ca2sis::kernels::simd::Level;
-use ca2sis::kernels::{bench, linear};
+use ca2sis::kernels::{bench, linear, norm};
 use ca2sis::nn::Network;
 use ca2sis::nn::golden::Formula;
+use ca2sis::nn::ops::Activation;
 use ca2sis::progress::Progress;
 use ca2sis::train::preset::preset;
 use candle_core::{Device, Tensor};
@@ -50,10 +51,29 @@ fn products(c: &mut Criterion) {
     group.finish();
 }
 
+/// As the network in training takes them.
+fn norms(c: &mut Criterion) {
+    let mut group = c.benchmark_group("norm");
+    for (side, channels, groups) in [(256, 32, 32), (64, 128, 32)] {
+        let x: Vec<f32> =
+            (0..side * side * channels).map(|i| (i * 7919 % 2003) as f32 / 1001.0 - 1.0).collect();
+        let shape = norm::Shape { rows: 1, batch: 1, pixels: side * side, channels, groups };
+        let (weight, bias) = (vec![0.75; channels], vec![0.25; channels]);
+        group.throughput(Throughput::Elements(x.len() as u64));
+        group.bench_function(format!("GroupNorm and SiLU of {side}x{side}x{channels}"), |b| {
+            b.iter(|| norm::forward(&shape, &x, Some((&weight[..], &bias[..])), 1e-5, Activation::Silu))
+        });
+    }
+    group.finish();
+}
+
 /// The parts of a decode and of a style at the published sizes; throughputs are multiply-adds times two as the part is defined,
 /// whatever its form saves of them.
 fn kernels(c: &mut Criterion) {
     let level = Level::best();
+    // Those that pictures are made at: of f32, whole and fastest, and of bfloat16.
+    let levels: BTreeSet<_> =
+        [level, Level::fastest()].into_iter().chain(Level::rounding().iter().copied()).collect();
     let mut group = c.benchmark_group("kernels");
     group.sample_size(20);
     let mut run = |name: &str, operations: usize, mut f: Box<dyn FnMut()>| {
@@ -62,9 +82,7 @@ fn kernels(c: &mut Criterion) {
     };
     for (rows, k, n) in [(112, 512, 4096), (112, 176, 4096), (112, 104, 1024)] {
         let (operations, sizes) = (2 * rows * k * n, format!("{rows}x{k}x{n}"));
-        let levels: BTreeSet<_> =
-            [level, Level::fastest()].into_iter().chain(Level::rounding().iter().copied()).collect();
-        for level in levels {
+        for &level in &levels {
             let product = Box::new(bench::product(level, rows, k, n));
             run(&format!("product {sizes}, {level:?}"), operations, product);
         }
@@ -73,11 +91,11 @@ fn kernels(c: &mut Criterion) {
     for doubled in [false, true] {
         let (name, pixels) = if doubled { ("doubled conv", 16 * 512) } else { ("conv", 8 * 256) };
         let operations = 2 * 9 * 32 * 32 * pixels;
-        run(
-            &format!("{name} 32 to 32"),
-            operations,
-            Box::new(bench::convolution(level, (8, 256), 32, 32, doubled)),
-        );
+        // At Bf16 they are of whole f32.
+        for &level in levels.iter().filter(|level| **level != Level::Bf16) {
+            let convolution = Box::new(bench::convolution(level, (8, 256), 32, 32, doubled));
+            run(&format!("{name} 32 to 32, {level:?}"), operations, convolution);
+        }
     }
     for (rows, width, inputs, outputs) in
         [(16, 64, 32, 8), (16, 32, 64, 16), (16, 16, 128, 32), (4, 4, 256, 128)]
@@ -87,10 +105,13 @@ fn kernels(c: &mut Criterion) {
         run(&format!("bilinear conv {inputs} to {outputs}"), operations, Box::new(f));
     }
     let operations = 4 * 1024 * 1024 * 512;
-    run("self-attention of 32x32", operations, Box::new(bench::attention(level, 1024, 8, 64)));
+    for &level in &levels {
+        let attention = Box::new(bench::attention(level, 1024, 8, 64));
+        run(&format!("self-attention of 32x32, {level:?}"), operations, attention);
+    }
     run("GEGLU of 112 rows", 112 * level.lanes(), Box::new(bench::geglu(level, 112)));
     group.finish();
 }
 
-criterion_group!(benches, network, products, kernels);
+criterion_group!(benches, network, products, norms, kernels);
 criterion_main!(benches);
