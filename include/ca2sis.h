@@ -126,7 +126,8 @@
 #define CA2_PRECISION_F16 3
 
 /**
- * What each model asks for: bf16 where it says that its pictures hold in it and the device has it, else f32.
+ * What each model asks for: bf16 where it says that its pictures hold in it and the device has it, but for Intel CPUs without AMX,
+ * else f32.
  */
 #define CA2_PRECISION_AUTO 4
 
@@ -371,7 +372,8 @@ typedef struct ca2_context_options {
      */
     uint32_t device_number;
     /**
-     * Threads that share the work on the CPU, at most 1024; 0 for as many as the machine runs at once.
+     * Threads that share the work on the CPU, at most 1024; 0 for as many as the environment variable CA2SIS_THREADS says, a
+     * number from 1 to 1024 (any other value is overlooked), else for as many as the machine runs at once.
      */
     uint32_t threads;
     /**
@@ -380,7 +382,9 @@ typedef struct ca2_context_options {
     uint32_t log_level;
     /**
      * Bytes that one call may need beyond its arguments and the loaded models, 0 for no limit. Planned before a call
-     * begins: it then fits, by working in smaller parts, or returns CA2_MEMORY_LIMIT.
+     * begins: it then fits, by working in smaller parts, or returns CA2_MEMORY_LIMIT. Part of a loaded model is what it keeps on
+     * the CPU of the last two styles that it drew in: 0.1 MB each with the model inside, up to 25 MB with networks of the
+     * published size.
      */
     uint64_t memory_limit;
     /**
@@ -393,9 +397,10 @@ typedef struct ca2_context_options {
     void *log_data;
     /**
      * CA2_PRECISION_*: what the factors of the network's large products are rounded to when it generates pictures. Less than f32
-     * is faster where the network is large; pictures are then like f32's to 40 dB (PSNR) and better with the models that were
-     * tested. Sums, codes of styles, label maps and attention maps are in f32 always. One that the device does not have is
-     * refused; where the CPU stands in for a GPU that failed and does not have it, it is f32. The environment has no say in it.
+     * is faster where the network is large, but for bf16 on Intel CPUs that have AVX-512 BF16 without AMX: there it is slower.
+     * Pictures are then like f32's to 40 dB (PSNR) and better with the models that were tested. Sums, codes of styles, label maps
+     * and attention maps are in f32 always. One that the device does not have is refused; where the CPU stands in for a GPU that
+     * failed and does not have it, it is f32. The environment has no say in it.
      */
     uint32_t precision;
     /**

@@ -19,6 +19,13 @@ const POLL: Duration = Duration::from_millis(20);
 /// Most threads of one worker.
 const MAX_THREADS: usize = 1024;
 
+/// The number of threads that the environment variable `CA2SIS_THREADS` says, for who says none. A value that is no number from 1 to
+/// 1024 is overlooked: a library cannot ask whoever set it.
+pub(crate) fn threads_of_environment() -> Option<usize> {
+    let threads = std::env::var("CA2SIS_THREADS").ok()?.parse().ok()?;
+    (1..=MAX_THREADS).contains(&threads).then_some(threads)
+}
+
 /// Told how much of a call is done, 0 to 1, on the thread that called; answers whether to go on.
 pub type Observer<'a> = &'a mut dyn FnMut(f32) -> bool;
 
@@ -38,7 +45,8 @@ thread_local! {
 }
 
 impl Worker {
-    /// A worker with `threads` threads in all, 0 for as many as the machine runs at once.
+    /// A worker with `threads` threads in all, 0 for as many as the environment variable `CA2SIS_THREADS` says, else as the machine
+    /// runs at once.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for more than 1024; [`Error::Device`] when the system gives no more threads.
@@ -49,6 +57,8 @@ impl Worker {
                 "{threads} threads: ask for at most {MAX_THREADS}, or 0 to let it choose"
             )));
         }
+        // Rayon takes 0 for the machine's.
+        let threads = if threads > 0 { threads } else { threads_of_environment().unwrap_or(0) };
         let pool = ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("ca2sis-{i}"))

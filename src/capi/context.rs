@@ -52,7 +52,8 @@ pub const CA2_PRECISION_TF32: u32 = 1;
 pub const CA2_PRECISION_BF16: u32 = 2;
 /// 11 bits, to 65504: CUDA and Metal devices.
 pub const CA2_PRECISION_F16: u32 = 3;
-/// What each model asks for: bf16 where it says that its pictures hold in it and the device has it, else f32.
+/// What each model asks for: bf16 where it says that its pictures hold in it and the device has it, but for Intel CPUs without AMX,
+/// else f32.
 pub const CA2_PRECISION_AUTO: u32 = 4;
 
 /// None for what the model asks for.
@@ -81,21 +82,25 @@ pub struct ca2_context_options {
     pub device: u32,
     /// Which of its kind, from 0; only with CA2_DEVICE_CUDA and CA2_DEVICE_METAL.
     pub device_number: u32,
-    /// Threads that share the work on the CPU, at most 1024; 0 for as many as the machine runs at once.
+    /// Threads that share the work on the CPU, at most 1024; 0 for as many as the environment variable CA2SIS_THREADS says, a
+    /// number from 1 to 1024 (any other value is overlooked), else for as many as the machine runs at once.
     pub threads: u32,
     /// The most detailed CA2_LOG_* that `log` is told; 0 for CA2_LOG_INFO.
     pub log_level: u32,
     /// Bytes that one call may need beyond its arguments and the loaded models, 0 for no limit. Planned before a call
-    /// begins: it then fits, by working in smaller parts, or returns CA2_MEMORY_LIMIT.
+    /// begins: it then fits, by working in smaller parts, or returns CA2_MEMORY_LIMIT. Part of a loaded model is what it keeps on
+    /// the CPU of the last two styles that it drew in: 0.1 MB each with the model inside, up to 25 MB with networks of the
+    /// published size.
     pub memory_limit: u64,
     /// Told what happens; may be NULL.
     pub log: ca2_log_fn,
     /// Handed to `log`.
     pub log_data: *mut c_void,
     /// CA2_PRECISION_*: what the factors of the network's large products are rounded to when it generates pictures. Less than f32
-    /// is faster where the network is large; pictures are then like f32's to 40 dB (PSNR) and better with the models that were
-    /// tested. Sums, codes of styles, label maps and attention maps are in f32 always. One that the device does not have is
-    /// refused; where the CPU stands in for a GPU that failed and does not have it, it is f32. The environment has no say in it.
+    /// is faster where the network is large, but for bf16 on Intel CPUs that have AVX-512 BF16 without AMX: there it is slower.
+    /// Pictures are then like f32's to 40 dB (PSNR) and better with the models that were tested. Sums, codes of styles, label maps
+    /// and attention maps are in f32 always. One that the device does not have is refused; where the CPU stands in for a GPU that
+    /// failed and does not have it, it is f32. The environment has no say in it.
     pub precision: u32,
     /// Must be 0.
     pub reserved: u32,

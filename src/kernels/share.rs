@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use once_cell::sync::OnceCell;
 
 use crate::progress::Progress;
+use crate::worker::threads_of_environment;
 use crate::{Error, Result};
 
 /// Longest time between two reports, as far as single tasks allow.
@@ -27,17 +28,20 @@ pub fn set_threads(threads: usize) -> Result<()> {
     }
 }
 
-/// Threads of this process's computations: set by [`set_threads`], else by the environment variable `CA2SIS_THREADS`, else
-/// rayon's own choice.
+/// Threads of this thread's computations: those of the pool that it is of, else of rayon's global pool, which the first call starts
+/// where nothing has yet. That has as many as the environment variable `CA2SIS_THREADS` says, from 1 to 1024, else as many as rayon
+/// chooses; other values are overlooked.
 pub fn threads() -> usize {
     static ENVIRONMENT: OnceCell<()> = OnceCell::new();
-    ENVIRONMENT.get_or_init(|| {
-        let wanted = std::env::var("CA2SIS_THREADS").ok().and_then(|v| v.parse::<usize>().ok());
-        if let Some(threads) = wanted.filter(|n| (1..=1024).contains(n)) {
-            // Where the program has a pool of its own, that one holds.
-            let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-        }
-    });
+    // A context's threads do without the global pool: none is started from there.
+    if rayon::current_thread_index().is_none() {
+        ENVIRONMENT.get_or_init(|| {
+            if let Some(threads) = threads_of_environment() {
+                // Where the program has built it or computed before, that one holds.
+                let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+            }
+        });
+    }
     rayon::current_num_threads()
 }
 
@@ -110,6 +114,15 @@ mod tests {
         let squares = share_map(1000, Progress::NONE, || (), |(), i| i * i).unwrap();
         assert!(squares.into_iter().enumerate().all(|(i, s)| s == i * i));
         assert!(share_map(0, Progress::NONE, || (), |(), i| i).unwrap().is_empty());
+    }
+
+    #[test]
+    fn threads_are_those_of_the_pool_that_asks() {
+        for count in [1, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(count).build().unwrap();
+            assert_eq!(pool.install(threads), count);
+        }
+        assert_eq!(threads(), rayon::current_num_threads());
     }
 
     #[test]

@@ -14,6 +14,8 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::{Init, VarBuilder, var_builder::SimpleBackend};
 
+use crate::kernels;
+use crate::kernels::simd::Level;
 use crate::nn::{self, Network, Precision};
 use crate::{Error, Result};
 use file::Weights;
@@ -113,10 +115,11 @@ impl Model {
     }
 
     /// The precision for `device` where none is asked for: bf16 if this model says that its pictures hold in it
-    /// ([`Metadata::bf16_db`]) and the device has it, else f32.
+    /// ([`Metadata::bf16_db`]) and the device has it, else f32. On Intel's CPUs without AMX, where bf16 is slower, it is for who asks.
     pub fn precision(&self, device: &Device) -> Precision {
         let holds = self.metadata().bf16_db.is_some_and(|db| db >= BF16_DB);
-        if holds && Precision::Bf16.check(device).is_ok() { Precision::Bf16 } else { Precision::F32 }
+        let pays = Precision::Bf16.check(device).is_ok() && (!device.is_cpu() || Level::bf16_pays());
+        if holds && pays { Precision::Bf16 } else { Precision::F32 }
     }
 
     /// Reads every weight, and finds those that are no finite numbers.
@@ -139,6 +142,8 @@ impl Model {
     /// [`Error::Format`] or [`Error::Model`] naming the tensor when a weight is NaN or infinite; [`Error::Tensor`]
     /// when the device fails.
     pub fn network(&self, device: &Device) -> Result<Network> {
+        // Starts as many as the environment says, before reading the weights starts rayon's own number.
+        kernels::threads();
         let damage = Arc::new(OnceLock::new());
         let reader = Reader { model: self.0.clone(), damage: damage.clone() };
         let vb = VarBuilder::from_backend(Box::new(reader), DType::F32, device.clone());

@@ -73,6 +73,8 @@ pub fn run(args: Args) -> Result<bool> {
             let io = |e| Error::io(&path, e);
             let program = std::env::current_exe().map_err(io)?;
             let mut command = std::process::Command::new(program);
+            // It may be overruled by --threads, which that process is not given.
+            command.env_remove("CA2SIS_THREADS");
             if !command.arg("bench").arg("--write-published").arg(&path).status().map_err(io)?.success() {
                 return Err(Error::format(&path, "the model to measure could not be written"));
             }
@@ -107,7 +109,7 @@ pub fn run(args: Args) -> Result<bool> {
             return Err(Error::unsupported(what));
         }
     };
-    let (report, text) = measure(path.as_deref(), level, args.runs.into())?;
+    let (report, text) = measure(path.as_deref(), level, args.precision, args.runs.into())?;
     say!("{}", if crate::common::json() { report.to_string() } else { text });
     Ok(true)
 }
@@ -208,10 +210,14 @@ fn measure_anywhere(
             Ok([encode_ms, mask_ms, timed(&decode)?.0])
         })?;
         let [encode_ms, mask_ms, decode_ms] = row;
+        let image_ms = mask_ms + decode_ms;
+        // As it stands, the network takes its keys and values anew in every decode.
+        let first_image_ms = image_ms + fold_ms.unwrap_or(0.0);
         let peak_mb = peak_mb.zip(idle).map(|(peak, idle)| mb(peak.saturating_sub(idle)));
         let speed = batch as f64 * 1e3;
         rows.push(json!({
             "batch": batch, "encode_ms": encode_ms, "mask_ms": mask_ms, "decode_ms": decode_ms,
+            "image_ms": image_ms, "first_image_ms": first_image_ms,
             "encodes_per_second": speed / encode_ms, "decodes_per_second": speed / decode_ms,
             "peak_device_mb": peak_mb,
         }));
@@ -269,7 +275,12 @@ fn with_peak<T>(device: &Device, work: impl FnOnce() -> Result<T>) -> Result<(T,
     })
 }
 
-fn measure(path: Option<&Path>, level: Level, runs: usize) -> Result<(serde_json::Value, String)> {
+fn measure(
+    path: Option<&Path>,
+    level: Level,
+    precision: Precision,
+    runs: usize,
+) -> Result<(serde_json::Value, String)> {
     load(path, &Device::Cpu)?; // the file's pages come into memory
     let (network, load_ms) = load(path, &Device::Cpu)?;
     let config = network.config().clone();
@@ -322,6 +333,9 @@ fn measure(path: Option<&Path>, level: Level, runs: usize) -> Result<(serde_json
         })
         .collect();
 
+    // What other programs' times of a picture hold: the mask's embedding, and the style's keys and values, which are folded once a style.
+    let image_ms = mask_ms + decode_ms;
+    let first_image_ms = mask_ms + fold_ms + decode_ms;
     let restyle_ms = 2.0 * (encode_ms + mask_ms + fold_ms + decode_ms);
     let json_stages: Vec<_> = stages
         .iter()
@@ -329,6 +343,7 @@ fn measure(path: Option<&Path>, level: Level, runs: usize) -> Result<(serde_json
         .collect();
     let report = json!({
         "classes": classes, "resolution": side, "registers": format!("{level:?}"),
+        "precision": precision.to_string(), "image_ms": image_ms, "first_image_ms": first_image_ms,
         "threads": threads, "peak_gflops": peak, "load_ms": load_ms, "layout_ms": layout_ms, "fold_ms": fold_ms,
         "encode_ms": encode_ms, "mask_ms": mask_ms, "decode_ms": decode_ms, "encode_cpu_ms": encode_cpu_ms, "decode_cpu_ms": decode_cpu_ms, "restyle_ms": restyle_ms,
         "encode_gflops": encode_gflops, "decode_gflops": decode_flops * 1e-6 / decode_ms,
@@ -336,14 +351,15 @@ fn measure(path: Option<&Path>, level: Level, runs: usize) -> Result<(serde_json
     });
 
     let mut text = format!(
-        "{classes} classes, {side}x{side}, {level:?}, {threads} threads; medians of {runs}\n\
+        "{classes} classes, {side}x{side}, {precision}, {level:?}, {threads} threads; medians of {runs}\n\
          peak of these registers {peak:8.0} GFLOP/s\n\
          load                {load_ms:8.1} ms\n\
          lay weights out     {layout_ms:8.1} ms, once a model\n\
          encode style        {encode_ms:8.1} ms  {encode_gflops:6.1} GFLOP/s\n\
          encode mask         {mask_ms:8.1} ms\n\
          fold a style        {fold_ms:8.1} ms\n\
-         decode              {decode_ms:8.1} ms  {:6.1} GFLOP/s\n",
+         decode              {decode_ms:8.1} ms  {:6.1} GFLOP/s\n\
+         a picture           {image_ms:8.1} ms: mask and decode; {first_image_ms:.1} ms with the fold, the first time in a style\n",
         decode_flops * 1e-6 / decode_ms,
     );
     for (part, time, gflop) in &stages {

@@ -22,8 +22,9 @@ mod verify;
 
 use std::process::exit;
 
-use ca2sis::Error;
-use clap::{CommandFactory as _, FromArgMatches as _};
+use ca2sis::kernels;
+use ca2sis::{Error, Result};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -82,7 +83,7 @@ fn main() {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     common::set_json(cli.json);
     let matches = matches.subcommand().map(|(_, m)| m).expect("clap asks for a command");
-    let done = match cli.command {
+    let done = set_threads(matches).and_then(|()| match cli.command {
         Command::Bench(args) => bench::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Restyle(args) => restyle::run(*args, matches),
@@ -98,7 +99,7 @@ fn main() {
         Command::Verify(args) => verify::run(args),
         Command::Completions(args) => shell::completions(args),
         Command::Man(args) => shell::man(args),
-    };
+    });
     match done {
         Ok(true) => {}
         Ok(false) => exit(1),
@@ -106,6 +107,22 @@ fn main() {
             common::say_error(&e, None);
             exit(code(&e))
         }
+    }
+}
+
+/// As many threads as the environment asks for, where the call does not. Before all else: the first thing that is shared out starts as
+/// many as rayon chooses, and their number is fixed then.
+fn set_threads(matches: &ArgMatches) -> Result<()> {
+    // Commands with --threads start them themselves.
+    if matches.try_contains_id("threads").unwrap_or(false) {
+        return Ok(());
+    }
+    let Some(asked) = std::env::var_os("CA2SIS_THREADS") else { return Ok(()) };
+    match asked.to_str().and_then(|asked| asked.parse().ok()) {
+        Some(threads @ 1..=1024) => kernels::set_threads(threads),
+        _ => Err(Error::invalid(format!(
+            "CA2SIS_THREADS is {asked:?}: set it to a number of threads from 1 to 1024, or unset it"
+        ))),
     }
 }
 
