@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ca2sis::image::{LabelMap, Picture, Samples};
 use ca2sis::label::label;
-use ca2sis::model::Model;
+use ca2sis::model::{Model, TrainingData};
 use ca2sis::nn::{Config, LabelerSizes, Stage};
 use ca2sis::progress::Progress;
 use ca2sis::train::{
-    Dataset, Description, Ending, Event, LossWeights, Part, Recipe, RunDir, RunOptions, run,
+    Best, Dataset, Description, Ending, Event, LossWeights, Mark, Measure, Part, Recipe, RunDir, RunOptions,
+    run,
 };
 use ca2sis::{Error, Result};
 use candle_core::Device;
@@ -113,7 +114,8 @@ fn options(out: &Path) -> RunOptions {
             version: "0.0.1".into(),
             licence: "CC0-1.0".into(),
             authors: vec![],
-            training_data: vec![],
+            data_licence: "CC0-1.0".into(),
+            data_note: "drawn here".into(),
             limits: vec![],
         },
     }
@@ -142,7 +144,7 @@ fn a_run_that_was_stopped_goes_on_bit_for_bit() {
     assert_eq!(train(&recipe, &whole).unwrap(), Ending::Finished);
     assert_eq!(train_until(&recipe, &parts, 3).unwrap(), Ending::Stopped);
     assert_eq!(train(&recipe, &parts).unwrap(), Ending::Finished);
-    for file in ["state.safetensors", "model.safetensors"] {
+    for file in ["state.safetensors", "model.safetensors", "best.safetensors"] {
         assert!(fs::read(whole.join(file)).unwrap() == fs::read(parts.join(file)).unwrap(), "{file} differs");
     }
     let steps = |dir: &Path| -> Vec<u64> {
@@ -168,6 +170,113 @@ fn a_run_writes_a_model_file_of_its_network() {
 
     let warm = Recipe { init: Some(out.join("model.safetensors")), ..recipe(root.path()) };
     train(&warm, &root.path().join("warm")).unwrap();
+}
+
+/// What the run in `out` says of its best model, and of the last one.
+fn marks(out: &Path) -> (Mark, Mark) {
+    let best = RunDir::new(out).read_best().unwrap();
+    (best.best.unwrap(), best.last.unwrap())
+}
+
+/// As though the best figure so far, which stands in the run's folder, had been `value`.
+fn pretend_best(out: &Path, value: f64) {
+    let path = out.join("best.json");
+    let mut text: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    text["best"]["value"] = value.into();
+    fs::write(&path, text.to_string()).unwrap();
+}
+
+#[test]
+fn the_best_model_by_held_out_pairs_is_kept_though_later_ones_are_worse() {
+    let root = tempfile::tempdir().unwrap();
+    write_data(root.path());
+    let recipe = recipe(root.path());
+    let out = root.path().join("run");
+    train_until(&recipe, &out, 3).unwrap();
+    let dir = RunDir::new(&out);
+    let third = fs::read(dir.best()).unwrap();
+    assert!(third == fs::read(dir.model()).unwrap(), "the only one is the best and the last");
+    let (best, last) = marks(&out);
+    assert_eq!((best, best.step, best.figure.measure), (last, 3, Measure::PsnrOfPairs));
+    assert_eq!(best.figure.count, 1);
+
+    // A figure that step 6 does not come near: the run that goes on remembers it.
+    pretend_best(&out, 99.0);
+    let mut told = 0;
+    run(recipe.clone(), &options(&out), &Device::Cpu, &AtomicBool::new(false), &mut |event| {
+        told += usize::from(matches!(event, Event::Best { .. }));
+    })
+    .unwrap();
+    let (best, last) = marks(&out);
+    assert_eq!((best.step, best.figure.value, last.step, told), (3, 99.0, 6, 0));
+    assert!(fs::read(dir.best()).unwrap() == third, "the model of step 3");
+    let sixth = fs::read(dir.model()).unwrap();
+    assert!(sixth != third, "the model file is the last one's");
+    let sentence = dir.read_best().unwrap().sentence(6).unwrap();
+    assert!(
+        sentence.contains("99.000 dB of 1 pairs at step 3, best.safetensors; the last has "),
+        "{sentence}"
+    );
+
+    // And one that any model is better than.
+    pretend_best(&out, -99.0);
+    let on = Recipe { steps: 9, ..recipe };
+    train(&on, &out).unwrap();
+    assert_eq!(marks(&out).0.step, 9);
+    assert!(fs::read(dir.best()).unwrap() == fs::read(dir.model()).unwrap());
+    Model::open(&dir.best()).unwrap().network(&Device::Cpu).unwrap();
+
+    fs::write(out.join("best.json"), "{").unwrap();
+    let error = train(&on, &out).unwrap_err().to_string();
+    assert!(error.contains("best.json: no held-out figures"), "{error}");
+}
+
+#[test]
+fn without_pictures_held_out_no_best_is_kept() {
+    let root = tempfile::tempdir().unwrap();
+    write_data(root.path());
+    let out = root.path().join("run");
+    train(&Recipe { hold_out: 0, steps: 3, ..recipe(root.path()) }, &out).unwrap();
+    let dir = RunDir::new(&out);
+    assert!(dir.model().exists() && !dir.best().exists());
+    assert_eq!(dir.read_best().unwrap(), Best::default());
+    // Without pairs it is the pictures that count.
+    let alone = root.path().join("alone");
+    train(&Recipe { pairs: None, steps: 3, ..recipe(root.path()) }, &alone).unwrap();
+    assert_eq!(marks(&alone).0.figure.measure, Measure::PsnrOfPictures);
+}
+
+#[test]
+fn a_model_says_what_it_was_trained_on_and_by_whom() {
+    let root = tempfile::tempdir().unwrap();
+    write_data(root.path());
+    let made = |recipe: Recipe, name: &str, author: &str| {
+        let mut options = options(&root.path().join(name));
+        options.description.authors = vec![author.into()];
+        run(recipe, &options, &Device::Cpu, &AtomicBool::new(false), &mut |_| {}).unwrap();
+        let path = RunDir::new(&options.out).model();
+        (Model::open(&path).unwrap().metadata().clone(), path)
+    };
+    let generator = Recipe { steps: 1, ..recipe(root.path()) };
+    let (metadata, init) = made(generator, "generator", "A. Painter");
+    let data = |name: &str, note: &str| TrainingData {
+        name: name.into(),
+        licence: "CC0-1.0".into(),
+        note: note.into(),
+    };
+    let own = data("own", "drawn here; 5 pictures, 1 more held out");
+    let pairs = data("pairs", "drawn here; 4 pairs, 1 more held out");
+    assert_eq!(metadata.training_data, [own.clone(), pairs.clone()]);
+    assert_eq!(metadata.authors, ["A. Painter"]);
+
+    // A labeler adds to what its model says, and what stands there is not said twice.
+    let labeler = Recipe { steps: 1, ..labeler_recipe(root.path(), &init) };
+    let (metadata, init) = made(Recipe { pairs: None, hold_out: 0, ..labeler }, "labeler", "B. Labeler");
+    let seen = data("own", "labeler: drawn here; 6 pictures");
+    assert_eq!(metadata.training_data, [own, pairs, seen]);
+    assert_eq!(metadata.authors, ["A. Painter", "B. Labeler"]);
+    let again = Recipe { steps: 1, pairs: None, hold_out: 0, ..labeler_recipe(root.path(), &init) };
+    assert_eq!(made(again, "again", "B. Labeler").0, metadata);
 }
 
 #[test]
@@ -273,6 +382,9 @@ fn a_model_of_no_run_is_not_trained_over() {
     let error = train(&recipe(root.path()), &out).unwrap_err().to_string();
     assert!(error.contains("model.safetensors is there, but no run that it is of"), "{error}");
     assert_eq!(std::fs::read(out.join("model.safetensors")).unwrap(), b"somebody's");
+    std::fs::rename(out.join("model.safetensors"), out.join("best.safetensors")).unwrap();
+    let error = train(&recipe(root.path()), &out).unwrap_err().to_string();
+    assert!(error.contains("best.safetensors is there, but no run that it is of"), "{error}");
 }
 
 #[test]
@@ -455,7 +567,11 @@ fn a_labeler_learns_and_leaves_the_rest_of_its_model_as_it_was() {
     })
     .unwrap();
     // The picture held out has colours never seen: it is counted, not expected to be right.
-    assert_eq!(figures.unwrap().pictures, 1);
+    let figures = figures.unwrap();
+    assert_eq!(figures.pictures, 1);
+    let last = marks(&out).1;
+    assert_eq!((last.step, last.figure.measure), (150, Measure::MeanIou));
+    assert!((last.figure.value - figures.mean_iou).abs() < 1e-9);
 
     let path = RunDir::new(&out).model();
     let model = Model::open(&path).unwrap();
@@ -558,7 +674,10 @@ fn a_run_says_how_near_bf16_comes_when_asked() {
     let said = |bf16: bool| {
         let options = RunOptions { bf16, ..options(&out) };
         run(recipe(root.path()), &options, &Device::Cpu, &AtomicBool::new(false), &mut |_| {}).unwrap();
-        Model::open(&RunDir::new(&out).model()).unwrap().metadata().bf16_db
+        let dir = RunDir::new(&out);
+        let [last, best] = [dir.model(), dir.best()].map(|p| Model::open(&p).unwrap().metadata().bf16_db);
+        assert_eq!(last.is_some(), best.is_some(), "of both models or of neither");
+        last
     };
     assert_eq!(said(false), None);
     // The run is finished, and is asked again. Pictures that are the same bit for bit would be said to be 206 dB apart.

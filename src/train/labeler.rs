@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Tensor, Var};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
+use super::best::{Figure, Measure};
 use super::data::{Ahead, Dataset, LabelerBatch};
 use super::init::Random;
 use super::optim::{self, Adam, Mean};
-use super::part::Trained;
+use super::part::{HeldOut, Trained};
 use super::run::{Description, Event};
 use super::trainer::{LABELER, Losses, Recipe, builder, check, detached, fetch, named, tracked};
-use crate::model::{Metadata, Model};
+use crate::model::{Metadata, Model, TrainingData};
 use crate::nn::Tf32;
 use crate::nn::labeler::Labeler;
 use crate::{Error, Result};
@@ -151,6 +152,15 @@ impl LabelerTrainer {
     }
 }
 
+/// Adds what is not there yet: a labeler is often trained in several runs on the same data.
+fn add<T: PartialEq>(to: &mut Vec<T>, more: impl IntoIterator<Item = T>) {
+    for item in more {
+        if !to.contains(&item) {
+            to.push(item);
+        }
+    }
+}
+
 /// Logarithms of the probabilities that scores `(.., n)` stand for.
 fn log_softmax(scores: &Tensor) -> candle_core::Result<Tensor> {
     let scores = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?;
@@ -226,12 +236,7 @@ impl Trained for LabelerTrainer {
         Ok(report)
     }
 
-    fn held_out(
-        &self,
-        data: &Dataset,
-        limit: usize,
-        report: &mut dyn FnMut(Event),
-    ) -> Result<Map<String, Value>> {
+    fn held_out(&self, data: &Dataset, limit: usize, report: &mut dyn FnMut(Event)) -> Result<HeldOut> {
         let labeler = self.mean_labeler()?;
         let count = data.held_len().0.min(limit);
         let mut confusion = Confusion::new(data.classes().len());
@@ -241,8 +246,13 @@ impl Trained for LabelerTrainer {
         }
         let figures = (count > 0).then(|| confusion.figures(count));
         let line = Map::from_iter([("held-out labels".to_owned(), json!(figures))]);
+        let figure = figures.as_ref().map(|figures| Figure {
+            measure: Measure::MeanIou,
+            value: figures.mean_iou,
+            count: figures.pictures,
+        });
         report(Event::HeldLabels { done: self.step, figures });
-        Ok(line)
+        Ok(HeldOut { line, figure })
     }
 
     /// A row a picture: the picture, its true labels, the proposed ones.
@@ -265,10 +275,21 @@ impl Trained for LabelerTrainer {
         self.rest.values().collect()
     }
 
-    /// What the model says about itself stays, but for its version.
-    fn model(&self, description: &Description, _: &Dataset) -> Result<(Metadata, BTreeMap<String, Tensor>)> {
+    /// What the model says about itself stays, but for its version; authors, training data and limits are added to.
+    fn model(
+        &self,
+        description: &Description,
+        data: &Dataset,
+    ) -> Result<(Metadata, BTreeMap<String, Tensor>)> {
         let mean = self.mean.tensors().clone();
-        let metadata = Metadata { version: description.version.clone(), ..self.metadata.clone() };
+        let mut metadata = Metadata { version: description.version.clone(), ..self.metadata.clone() };
+        let read = description.training_data(&self.recipe, data).into_iter();
+        add(
+            &mut metadata.training_data,
+            read.map(|d| TrainingData { note: format!("labeler: {}", d.note), ..d }),
+        );
+        add(&mut metadata.authors, description.authors.iter().cloned());
+        add(&mut metadata.limits, description.limits.iter().cloned());
         Ok((metadata, self.rest.clone().into_iter().chain(mean).collect()))
     }
 }

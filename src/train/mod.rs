@@ -5,6 +5,7 @@
 //! and every tensor is saved in full, so on the CPU a run that was interrupted gives the same weights, bit for bit, as
 //! one that was not.
 
+mod best;
 pub mod data;
 pub mod discriminator;
 pub mod evaluate;
@@ -18,10 +19,11 @@ mod run;
 mod state;
 mod trainer;
 
+pub use best::{Best, Figure, Mark, Measure};
 pub use data::{Dataset, Variation};
 pub use init::MaskInit;
 pub use labeler::{Confusion, LabelFigures, LabelerTrainer};
-pub use part::Trained;
+pub use part::{HeldOut, Trained};
 pub use run::{Description, Ending, Event, RunOptions, run};
 pub use state::RunDir;
 pub use trainer::{LossWeights, Losses, Part, Recipe, Trainer};

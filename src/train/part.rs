@@ -7,12 +7,21 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 use serde_json::{Map, Value, json};
 
+use super::best::{Figure, Measure};
 use super::data::Dataset;
 use super::evaluate;
 use super::run::{Description, Event};
 use super::trainer::{Losses, Recipe, Trainer};
 use crate::Result;
 use crate::model::{FORMAT, Metadata};
+
+/// What was found on held-out pictures.
+pub struct HeldOut {
+    /// All of it, for the run's metrics.
+    pub line: Map<String, Value>,
+    /// What models of the run are compared by; none when nothing is held out.
+    pub figure: Option<Figure>,
+}
 
 /// The weights and optimisers of one part.
 pub trait Trained {
@@ -37,13 +46,8 @@ pub trait Trained {
     /// One step on the batch that belongs to it.
     fn step(&mut self, data: &Arc<Dataset>) -> Result<Losses>;
 
-    /// Held-out figures on up to `limit` pictures, told to `report` and returned for the run's metrics.
-    fn held_out(
-        &self,
-        data: &Dataset,
-        limit: usize,
-        report: &mut dyn FnMut(Event),
-    ) -> Result<Map<String, Value>>;
+    /// Held-out figures on up to `limit` pictures, told to `report` too.
+    fn held_out(&self, data: &Dataset, limit: usize, report: &mut dyn FnMut(Event)) -> Result<HeldOut>;
 
     /// A picture of up to `rows` held-out results.
     fn write_sheet(&self, data: &Dataset, rows: usize, path: &Path) -> Result<()>;
@@ -96,20 +100,20 @@ impl Trained for Trainer {
         self.step(data)
     }
 
-    fn held_out(
-        &self,
-        data: &Dataset,
-        limit: usize,
-        report: &mut dyn FnMut(Event),
-    ) -> Result<Map<String, Value>> {
+    fn held_out(&self, data: &Dataset, limit: usize, report: &mut dyn FnMut(Event)) -> Result<HeldOut> {
         let network = self.network()?;
         let own = evaluate::held_out(&network, data, false, limit)?;
         let pairs = evaluate::held_out(&network, data, true, limit)?;
         report(Event::Held { done: self.steps_done(), own, pairs });
-        Ok(Map::from_iter([
+        let line = Map::from_iter([
             ("held-out pictures".to_owned(), json!(own)),
             ("held-out pairs".to_owned(), json!(pairs)),
-        ]))
+        ]);
+        // Pairs say more: in a reconstruction the style shows what is to be drawn.
+        let of =
+            |measure, found: evaluate::Figures| Figure { measure, value: found.psnr, count: found.pictures };
+        let figure = pairs.map(|found| of(Measure::PsnrOfPairs, found));
+        Ok(HeldOut { line, figure: figure.or(own.map(|found| of(Measure::PsnrOfPictures, found))) })
     }
 
     fn write_sheet(&self, data: &Dataset, rows: usize, path: &Path) -> Result<()> {
@@ -131,7 +135,7 @@ impl Trained for Trainer {
             version: description.version.clone(),
             licence: description.licence.clone(),
             authors: description.authors.clone(),
-            training_data: description.training_data.clone(),
+            training_data: description.training_data(self.recipe(), data),
             limits: description.limits.clone(),
             classes: data.classes().to_vec(),
             network: self.model_sizes(),

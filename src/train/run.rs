@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 use candle_core::Device;
 use serde_json::{Map, Value, json};
 
+use super::best::Best;
 use super::data::Dataset;
 use super::evaluate::{self, Figures};
 use super::labeler::{LabelFigures, LabelerTrainer};
 use super::part::Trained;
 use super::state::{RunDir, write_atomic};
 use super::trainer::{Losses, Part, Recipe, Trainer};
-use crate::model::{Model, TrainingData};
+use crate::model::{Metadata, Model, TrainingData};
 use crate::{Error, Result, model, record};
 
 /// What a run does besides training: none of it changes the weights.
@@ -51,8 +52,32 @@ pub struct Description {
     pub version: String,
     pub licence: String,
     pub authors: Vec<String>,
-    pub training_data: Vec<TrainingData>,
+    /// Licence of the data, and where they come from; how much of which folder was used the run adds itself.
+    pub data_licence: String,
+    pub data_note: String,
     pub limits: Vec<String>,
+}
+
+impl Description {
+    /// The folders that a run reads, with how much of them it trains on.
+    pub(super) fn training_data(&self, recipe: &Recipe, data: &Dataset) -> Vec<TrainingData> {
+        let ((pictures, pairs), (held, held_pairs)) = (data.len(), data.held_len());
+        let pairs = if recipe.variation.pair_share > 0.0 { pairs } else { 0 };
+        let entry = |folder: &Path, what: &str, count: usize, held: usize| {
+            let name = folder.file_name().map_or(what.into(), |name| name.to_string_lossy());
+            let mut note = format!("{count} {what}");
+            if held > 0 {
+                note += &format!(", {held} more held out");
+            }
+            if !self.data_note.is_empty() {
+                note = format!("{}; {note}", self.data_note);
+            }
+            TrainingData { name: name.into_owned(), licence: self.data_licence.clone(), note }
+        };
+        let mut entries = vec![entry(&recipe.data, "pictures", pictures, held)];
+        entries.extend(recipe.pairs.as_deref().map(|folder| entry(folder, "pairs", pairs, held_pairs)));
+        entries
+    }
 }
 
 /// What a run tells as it goes.
@@ -77,6 +102,10 @@ pub enum Event<'a> {
         done: usize,
         figures: Option<LabelFigures>,
     },
+    /// The model after `done` steps has the best held-out figure so far, and is kept as such.
+    Best {
+        done: usize,
+    },
     Saved {
         done: usize,
     },
@@ -93,6 +122,9 @@ pub enum Ending {
 }
 
 /// Trains, from the state in the run's folder if there is one, and saves at intervals and at the end.
+///
+/// The model file is of the last step, from which the run goes on. Where pictures are held out, the model of the best held-out
+/// figure is kept beside it ([`RunDir::best`]): the last is not always the best.
 ///
 /// # Errors
 /// Data or files that cannot be read or written; a recipe out of range or other than the run's (but for `steps`);
@@ -121,13 +153,14 @@ pub fn run(
     let dir = RunDir::new(&options.out);
     match dir.recipe()? {
         Some(begun) => same_recipe(&begun, &recipe, &dir)?,
-        None if dir.model().exists() => {
-            return Err(Error::invalid(format!(
-                "{} is there, but no run that it is of: train into another folder, or take it away first",
-                dir.model().display()
-            )));
+        None => {
+            if let Some(file) = [dir.model(), dir.best()].iter().find(|file| file.exists()) {
+                return Err(Error::invalid(format!(
+                    "{} is there, but no run that it is of: train into another folder, or take it away first",
+                    file.display()
+                )));
+            }
         }
-        None => {}
     }
     let data = Arc::new(Dataset::read(
         &recipe.data,
@@ -152,13 +185,17 @@ pub fn run(
     let spent = dir.load(&mut *trainer, &origin)?;
     dir.write_recipe(trainer.recipe())?;
     let mut metrics = MetricsFile::open(&dir.metrics(), trainer.steps_done())?;
+    let mut best = if trainer.steps_done() > 0 { dir.read_best()? } else { Best::default() };
     report(Event::Ready { pictures: data.len(), held: data.held_len(), steps_done: trainer.steps_done() });
 
+    let save_model = |trainer: &dyn Trained, path: &Path| -> Result<()> {
+        let (metadata, tensors) = trainer.model(&options.description, &data)?;
+        model::save(path, &metadata, &tensors, trainer.stored())
+    };
     let save = |trainer: &dyn Trained| -> Result<()> {
         dir.write_recipe(trainer.recipe())?;
         dir.save(trainer, &origin, spent + start.elapsed())?;
-        let (metadata, tensors) = trainer.model(&options.description, &data)?;
-        model::save(&dir.model(), &metadata, &tensors, trainer.stored())
+        save_model(trainer, &dir.model())
     };
     let (mut logged_at, mut logged) = (Instant::now(), trainer.steps_done());
     // A run that is to fit its time has it once, however often it is stopped and gone on with.
@@ -208,8 +245,17 @@ pub fn run(
         let pause = Instant::now();
         if due(options.eval_every) {
             let mut line = Map::from_iter([("step".to_owned(), json!(done))]);
-            line.extend(trainer.held_out(&data, options.eval_limit, report)?);
+            let held = trainer.held_out(&data, options.eval_limit, report)?;
+            line.extend(held.line);
             metrics.write(line)?;
+            if let Some(figure) = held.figure {
+                // The model first: after a crash in between, this step is done again and finds itself better once more.
+                if best.take(done, figure) {
+                    save_model(&*trainer, &dir.best())?;
+                    report(Event::Best { done });
+                }
+                dir.write_best(&best)?;
+            }
         }
         if due(options.sheet_every) {
             trainer.write_sheet(&data, options.sheet_rows, &dir.sheet(done))?;
@@ -225,10 +271,15 @@ pub fn run(
     };
     save(&*trainer)?;
     if options.bf16 {
-        let (mut metadata, tensors) = trainer.model(&options.description, &data)?;
-        let network = Model::open(&dir.model())?.network(device)?;
-        metadata.bf16_db = evaluate::bf16_db(&network, &data, options.eval_limit)?;
-        model::save(&dir.model(), &metadata, &tensors, trainer.stored())?;
+        for path in [dir.model(), dir.best()].iter().filter(|path| path.exists()) {
+            let metadata = {
+                let model = Model::open(path)?;
+                let bf16_db = evaluate::bf16_db(&model.network(device)?, &data, options.eval_limit)?;
+                Metadata { bf16_db, ..model.metadata().clone() }
+            };
+            let tensors = candle_core::safetensors::load(path, &Device::Cpu)?.into_iter().collect();
+            model::save(path, &metadata, &tensors, trainer.stored())?;
+        }
     }
     report(Event::Saved { done: trainer.steps_done() });
     Ok(ending)

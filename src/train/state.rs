@@ -9,6 +9,7 @@ use candle_core::{Device, Tensor};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
+use super::best::Best;
 use super::part::Trained;
 use super::trainer::Recipe;
 use crate::{Error, Result};
@@ -48,6 +49,16 @@ impl RunDir {
         self.0.join("model.safetensors")
     }
 
+    /// The model of the best held-out figure so far, as a model file; none where nothing is held out.
+    pub fn best(&self) -> PathBuf {
+        self.0.join("best.safetensors")
+    }
+
+    /// Which that is.
+    fn best_figure(&self) -> PathBuf {
+        self.0.join("best.json")
+    }
+
     /// What was spent on it so far, for a run that is to fit its time.
     fn seconds(&self) -> PathBuf {
         self.0.join("seconds.txt")
@@ -85,6 +96,31 @@ impl RunDir {
         let text =
             serde_json::to_string_pretty(recipe).map_err(|e| Error::invalid(format!("options: {e}")))?;
         write_atomic(&self.options(), text.as_bytes())
+    }
+
+    /// The held-out figures that the run remembers: none where it keeps no best model.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Format`] when they are damaged.
+    pub fn read_best(&self) -> Result<Best> {
+        let path = self.best_figure();
+        if !self.best().exists() {
+            return Ok(Best::default());
+        }
+        match std::fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text).map_err(|e| {
+                let what = format!("no held-out figures: {e}; take it away, and the best begins anew");
+                Error::format(&path, what)
+            }),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Best::default()),
+            Err(e) => Err(Error::io(&path, e)),
+        }
+    }
+
+    pub(super) fn write_best(&self, best: &Best) -> Result<()> {
+        let path = self.best_figure();
+        let text = serde_json::to_string(best).map_err(|e| Error::format(&path, e.to_string()))?;
+        write_atomic(&path, (text + "\n").as_bytes())
     }
 
     /// Saves the state; a crash in between leaves the one before.

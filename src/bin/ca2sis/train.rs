@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ca2sis::device::Choice;
-use ca2sis::model::{Model, TrainingData, classes_from_json};
+use ca2sis::model::{Model, classes_from_json};
 use ca2sis::nn::{Config, Precision};
 use ca2sis::train::{self, Description, Ending, Event, MaskInit, Part, Recipe, RunDir, RunOptions, preset};
 use ca2sis::{Error, Result};
@@ -16,9 +16,13 @@ use crate::common::{json, open_device, say};
 
 /// Train a model, or go on with a run.
 ///
-/// The run's folder holds its options, its state, metrics.jsonl, sheets of held-out pictures, and model.safetensors, which
-/// is usable at any time. To go on with a run, name its folder; options are those it began with. Only --steps may be
-/// changed, and what does not touch the weights: intervals, time limit, device, threads, the model's description.
+/// The run's folder holds its options, its state, metrics.jsonl, sheets of held-out pictures, and model.safetensors, the model of
+/// the last save, which is usable at any time. With --hold-out there is best.safetensors too, the model of the best figure on
+/// held-out pairs (without --pairs, and for a labeler, pictures), which is not always the last one's: at the end both are said.
+/// best.json has that figure.
+///
+/// To go on with a run, name its folder; options are those it began with. Only --steps may be changed, and what does not touch the
+/// weights: intervals, time limit, device, threads, the model's description.
 #[derive(clap::Args)]
 pub struct Args {
     /// Folder of the run.
@@ -128,7 +132,7 @@ pub struct Args {
     /// Steps between saves.
     #[arg(long, default_value_t = 1000)]
     save_every: usize,
-    /// Held-out pictures, and pairs, that the figures are taken on.
+    /// Held-out pictures, and pairs, that the figures are taken on, the first by name; fewer than --hold-out keeps are quicker.
     #[arg(long, default_value_t = 32)]
     eval_limit: usize,
     /// Rows of held-out pictures, and of pairs, on a sheet.
@@ -160,12 +164,12 @@ pub struct Args {
     model_version: Option<String>,
     #[arg(long, default_value = "MIT OR Apache-2.0")]
     licence: String,
-    /// May be given more than once.
-    #[arg(long = "author")]
+    /// Who made the model; may be given more than once. A labeler's are added to its model's.
+    #[arg(long = "author", value_name = "NAME")]
     authors: Vec<String>,
     #[arg(long, default_value = "not stated")]
     data_licence: String,
-    /// Where the data come from.
+    /// Where the data come from. The folders' names and how many pictures were used are written besides.
     #[arg(long, default_value = "")]
     data_note: String,
     /// What the model must not be expected to do; may be given more than once.
@@ -216,6 +220,8 @@ pub fn run(args: Args) -> Result<bool> {
     let tell = |line: String| if told.is_hidden() { eprintln!("{line}") } else { told.println(line) };
     let mut steps = recipe.steps;
     let mut done_steps = 0;
+    let mut held_out = (0, 0);
+    let some_of = |n: usize, all: usize| if n < all { format!("{n} of {all}") } else { n.to_string() };
     let ending = train::run(recipe, &options, &device, &stop, &mut |event| match event {
         Event::Ready { pictures: (own, pairs), held: (held, held_pairs), steps_done } => {
             tell(format!(
@@ -224,6 +230,7 @@ pub fn run(args: Args) -> Result<bool> {
             bar.set_position(steps_done as u64);
             bar.reset_eta();
             done_steps = steps_done;
+            held_out = (held, held_pairs);
         }
         Event::Step { done, steps: of, losses } => {
             steps = of;
@@ -234,26 +241,27 @@ pub fn run(args: Args) -> Result<bool> {
             done_steps = done;
         }
         Event::Held { done, own, pairs } => {
-            for (what, figures) in [("pictures", own), ("pairs", pairs)] {
+            for (what, figures, all) in [("pictures", own, held_out.0), ("pairs", pairs, held_out.1)] {
                 if let Some(f) = figures {
-                    let (n, psnr, l1) = (f.pictures, f.psnr, f.l1);
+                    let (n, psnr, l1) = (some_of(f.pictures, all), f.psnr, f.l1);
                     tell(format!("step {done}: {n} held-out {what}: PSNR {psnr:.2} dB, L1 {l1:.4}"));
                 }
             }
         }
         Event::HeldLabels { done, figures } => {
             if let Some(f) = figures {
-                let (n, iou, right) = (f.pictures, f.mean_iou, f.accuracy * 100.0);
+                let (n, iou, right) = (some_of(f.pictures, held_out.0), f.mean_iou, f.accuracy * 100.0);
                 tell(format!(
                     "step {done}: {n} held-out pictures: mean IoU {iou:.4}, {right:.2} % of pixels right"
                 ));
             }
         }
+        Event::Best { done } => tell(format!("step {done}: the best so far, kept as best.safetensors")),
         Event::Saved { done } => tell(format!("step {done}: saved")),
     });
     bar.finish_and_clear();
-    let model = RunDir::new(&options.out).model();
-    let ending = ending?;
+    let dir = RunDir::new(&options.out);
+    let (ending, model, best) = (ending?, dir.model(), dir.read_best()?);
     let (key, how) = match ending {
         Ending::Finished => ("finished", format!("{steps} steps done; the model is")),
         Ending::Stopped => (
@@ -270,9 +278,22 @@ pub fn run(args: Args) -> Result<bool> {
         ),
     };
     if json() {
-        say!("{}", serde_json::json!({ "ending": key, "done": done_steps, "steps": steps, "model": model }));
+        let mut line =
+            serde_json::json!({ "ending": key, "done": done_steps, "steps": steps, "model": model });
+        if let Some(mark) = best.best {
+            line["best"] = serde_json::json!({
+                "model": dir.best(), "step": mark.step, "measure": mark.figure.measure, "value": mark.figure.value,
+                "count": mark.figure.count,
+            });
+            line["last"] =
+                best.last.filter(|last| last.step == done_steps).map(|last| last.figure.value).into();
+        }
+        say!("{line}");
     } else {
         say!("{how} {}", model.display());
+        if let Some(sentence) = best.sentence(done_steps) {
+            say!("{sentence}");
+        }
     }
     // Whatever is to follow a finished run must not follow this one.
     if ending == Ending::Stopped { Err(Error::Cancelled) } else { Ok(true) }
@@ -385,11 +406,6 @@ fn options(args: &Args, recipe: &Recipe) -> Result<RunOptions> {
         })?),
         None => None,
     };
-    let data = TrainingData {
-        name: folder(&recipe.data),
-        licence: args.data_licence.clone(),
-        note: args.data_note.clone(),
-    };
     Ok(RunOptions {
         out: args.out.clone(),
         log_every: args.log_every,
@@ -406,7 +422,8 @@ fn options(args: &Args, recipe: &Recipe) -> Result<RunOptions> {
             version: version(args, recipe)?,
             licence: args.licence.clone(),
             authors: args.authors.clone(),
-            training_data: vec![data],
+            data_licence: args.data_licence.clone(),
+            data_note: args.data_note.clone(),
             limits: args.limits.clone(),
         },
     })
