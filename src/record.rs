@@ -91,7 +91,7 @@ impl DigitalSource {
 }
 
 /// How a result was made. It holds no date and no user's name: the same job gives the same record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// [`FORMAT`]
     pub format: u32,
@@ -112,6 +112,10 @@ pub struct Record {
     pub inputs: BTreeMap<String, Input>,
     /// Every other option by its name, those not given with their defaults.
     pub options: BTreeMap<String, Vec<String>>,
+    /// Inputs whose label map nobody gave, so that the model's labeler proposed it, with its confidence, 0 to 1; none where that is
+    /// no number.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub proposed_labels: BTreeMap<String, Option<f32>>,
     /// Who holds the rights to the reference, as the user said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rights: Option<String>,
@@ -316,6 +320,41 @@ mod tests {
             Record::resolve(&at("out/a.png.json"), &seen("in/deep/a.png")),
             at("out/../in/deep/a.png")
         );
+    }
+
+    #[test]
+    fn records_are_read_without_proposed_labels_and_with_a_confidence_that_is_no_number() {
+        let proposed = [("content".to_owned(), Some(0.951_234_6)), ("reference".to_owned(), None)];
+        let record = Record {
+            format: FORMAT,
+            ca2sis: "0.1.0".into(),
+            command: "restyle".into(),
+            digital_source_type: DigitalSource::AlgorithmicallyEnhanced,
+            model: ModelId {
+                name: "m".into(),
+                version: "1".into(),
+                licence: "CC0-1.0".into(),
+                sha256: "0".into(),
+            },
+            device: "cpu".into(),
+            device_name: "a CPU".into(),
+            precision: "f32".into(),
+            inputs: BTreeMap::new(),
+            options: BTreeMap::new(),
+            proposed_labels: BTreeMap::from(proposed),
+            rights: None,
+            notes: BTreeMap::new(),
+            output: Output { file: "out.png".into(), pixels: "0".into(), lossless: true },
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.png.json");
+        std::fs::write(&path, record.to_json()).unwrap();
+        assert_eq!(Record::read(&path).unwrap(), record);
+
+        let older = Record { proposed_labels: BTreeMap::new(), ..record };
+        assert!(!older.to_json().contains("proposed_labels"));
+        std::fs::write(&path, older.to_json()).unwrap();
+        assert_eq!(Record::read(&path).unwrap(), older);
     }
 
     #[test]

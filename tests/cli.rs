@@ -63,6 +63,20 @@ fn write_whole_model(path: &Path, seed: u64) {
     write_model_of(Config { mapping, labeler, ..config() }, path, seed);
 }
 
+/// One whose labeler gives each class `weight` times the same score, and besides one of its own.
+fn write_labeler_model(path: &Path, weight: f32, own: [f32; 3]) {
+    let labeler = Some(LabelerSizes { widths: vec![4, 8] });
+    write_model_of(Config { labeler, ..config() }, path, 3);
+    let metadata = model::Model::open(path).unwrap().metadata().clone();
+    let tensors = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
+    let mut tensors: BTreeMap<_, _> = tensors.into_iter().collect();
+    let weights = tensors["labeler.head.weight"].zeros_like().unwrap();
+    tensors.insert("labeler.head.weight".into(), (weights + f64::from(weight)).unwrap());
+    let own = Tensor::new(&own, &Device::Cpu).unwrap();
+    assert!(tensors.insert("labeler.head.bias".into(), own).is_some());
+    model::save(path, &metadata, &tensors, DType::F32).unwrap();
+}
+
 fn write_model_of(network: Config, path: &Path, seed: u64) {
     let manifest = nn::manifest(&network).unwrap();
     let metadata = Metadata {
@@ -883,7 +897,11 @@ fn label_maps_that_are_not_named_are_proposed() {
     write_whole_model(&desk.at("tiny.safetensors"), 3);
     let done = desk.run(&bare);
     assert_eq!((done.code, done.stdout.as_str()), (Some(0), ""), "{}", done.stderr);
-    assert!(done.stderr.contains("may be wrong (confidence 0."), "its weights are noise: {}", done.stderr);
+    for start in ["photo.png: no --labels", "look.png: no --reference-labels"] {
+        let line =
+            format!("ca2sis: {start}: the label map that the model proposes may be wrong (confidence 0.");
+        assert!(done.stderr.contains(&line), "its weights are noise: {}", done.stderr);
+    }
     for name in ["photo", "look"] {
         let map = format!("{name}_proposed.png");
         assert_eq!(desk.run(&["label", &format!("{name}.png"), "-o", &map]).code, Some(0));
@@ -895,8 +913,82 @@ fn label_maps_that_are_not_named_are_proposed() {
     // Besides that they are proposed, the same was said of them before.
     assert!(done.stderr.contains(&by_hand.stderr), "{}, then {}", done.stderr, by_hand.stderr);
     assert_eq!(bytes(&desk.read("by_itself.png")), bytes(&desk.read("by_hand.png")));
+    // The record says so too, beside the picture and in it, and says nothing where they are named.
+    let record = Record::read(desk.at("by_itself.png.json")).unwrap();
+    let confidence = |photo: &str| {
+        let line = desk.run(&["--json", "label", photo, "-o", "x.png", "--overwrite"]).json().remove(0);
+        line["confidence"].as_f64().map(|c| c as f32)
+    };
+    let proposed = [("content", confidence("photo.png")), ("reference", confidence("look.png"))];
+    let proposed = BTreeMap::from(proposed.map(|(input, confidence)| (input.to_owned(), confidence)));
+    assert_eq!(record.proposed_labels, proposed);
+    assert_eq!(Record::read(desk.at("by_itself.png")).unwrap().proposed_labels, record.proposed_labels);
+    assert!(!fs::read_to_string(desk.at("by_hand.png.json")).unwrap().contains("proposed_labels"));
     let again = desk.run(&["restyle", "--from-record", "by_itself.png.json", "-o", "again.png"]);
     assert_eq!(again.code, Some(0), "{}", again.stderr);
+}
+
+/// A proposal that is sure is said too, once a picture, however many are restyled after one reference.
+#[test]
+fn every_proposed_label_map_is_said_once() {
+    let desk = Desk::new();
+    write_labeler_model(&desk.at("tiny.safetensors"), 0.0, [0.0, 100.0, 0.0]);
+    let said = |photo: &str, option: &str| {
+        format!("ca2sis: {photo}: no {option}: label map proposed (confidence 1.00)\n")
+    };
+    let look = said("look.png", "--reference-labels");
+    for (method, out) in [("network", "network/"), ("statistics", "statistics/")] {
+        let shots = [
+            "restyle",
+            "shots/a.png",
+            "shots/b.png",
+            "--reference",
+            "look.png",
+            "-o",
+            out,
+            "--method",
+            method,
+        ];
+        let done = desk.run(&shots);
+        assert_eq!((done.code, done.stdout.as_str()), (Some(0), ""), "{}", done.stderr);
+        let shots = ["shots/a.png", "shots/b.png"].map(|shot| said(shot, "--labels"));
+        for line in shots.iter().chain([&look]) {
+            assert_eq!(done.stderr.matches(line.as_str()).count(), 1, "{method}: {line}: {}", done.stderr);
+        }
+        for name in ["a", "b"] {
+            let record = Record::read(desk.at(&format!("{out}{name}.png.json"))).unwrap();
+            let inputs: Vec<_> = record.proposed_labels.keys().map(String::as_str).collect();
+            assert_eq!(inputs, ["content", "reference"], "{method}: {name}");
+        }
+    }
+    // Named ones are not proposals, and several references are told apart.
+    let several = ["--reference", "look.png", "--reference", "shots/a.png", "-o", "mixed.png"];
+    let named = ["--json", "restyle", "photo.png", "--labels", "photo_labels.png"];
+    let done = desk.run(&[&named[..], &several].concat());
+    assert_eq!(done.stderr, "", "with --json the record says it");
+    let told = |line: &Value| -> Vec<String> {
+        let proposed = line["proposed_labels"].as_object().unwrap();
+        assert!(proposed.values().all(|sure| (sure.as_f64().unwrap() - 1.0).abs() < 1e-4), "{line}");
+        proposed.keys().cloned().collect()
+    };
+    assert_eq!(told(&done.json()[0]), ["reference", "reference 2"]);
+    let extract = ["style", "extract", "--reference", "look.png", "-o", "look.style"];
+    assert_eq!(desk.run(&extract).stderr, look);
+    assert_eq!(told(&desk.run(&[&["--json"], &extract[..]].concat()).json()[0]), ["reference"]);
+}
+
+/// Weights so large that scores leave the range of numbers.
+#[test]
+fn a_proposal_of_a_confidence_that_is_no_number_is_warned_of() {
+    let desk = Desk::new();
+    write_labeler_model(&desk.at("tiny.safetensors"), 3e38, [3e38; 3]);
+    let args = ["restyle", "photo.png", "--reference", "look.png", "--reference-labels", "look_labels.png"];
+    let done = desk.run(&[&args[..], &["-o", "out.png"]].concat());
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(done.stderr.contains("photo.png: no --labels: the label map"), "{}", done.stderr);
+    assert!(done.stderr.contains("may be wrong (confidence NaN)"), "{}", done.stderr);
+    let record = Record::read(desk.at("out.png.json")).unwrap();
+    assert_eq!(record.proposed_labels, BTreeMap::from([("content".to_owned(), None)]));
 }
 
 /// They may have been corrected by hand, and a photograph may have the name that its map would get.

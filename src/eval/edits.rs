@@ -14,8 +14,14 @@ use crate::style::Style;
 use crate::synthesis::{Look, Synthesis};
 use crate::{Error, Result};
 
-/// How much wider and higher the class of the shape edit becomes.
-const LARGER: f64 = 1.3;
+/// How much wider and higher the class of the shape edit becomes: more where less does not show.
+const LARGER: [f64; 3] = [1.3, 1.6, 2.0];
+
+/// Share of the pixels that a shape edit is to give another class, so that it shows.
+const SHOWS: f64 = 0.02;
+
+/// What has this share of the picture or more is no thing to be made larger.
+const LARGE: f64 = 0.25;
 
 /// Its rows, as (key, title).
 const KINDS: [(&str, &str); 4] = [
@@ -42,8 +48,11 @@ impl Evaluation<'_> {
             let next = looks.iter().position(|look| look == name).map_or(i, |at| at + 1) % looks.len();
             let (content, reference) = (self.set.read(name)?, self.references.read(&looks[next])?);
             let class = self.asked(name, &content, Some(&reference))?;
-            let grown = smallest(&content).unwrap_or(class);
-            let edit = Edited::new(network, &content, &reference, [class, grown])?;
+            let (grown, target) = grown(&content.labels).unwrap_or_else(|| {
+                let grown = smallest(&content).unwrap_or(class);
+                (grown, larger(&content.labels, grown, LARGER[0]))
+            });
+            let edit = Edited::new(network, &content, &reference, [class, grown], target)?;
             for (cases, figures) in cases.iter_mut().zip(edit.figures(&content, &reference, [class, grown])) {
                 cases.push(figures);
             }
@@ -86,6 +95,8 @@ impl Evaluation<'_> {
                 "off the look: CIEDE2000 between a class's mean colour and that in the picture whose look it is to have, mean over the pixels of the \
                  classes that both have and that were asked for"
                     .into(),
+                "made larger: the class by which most changes, of those with less than a quarter of the picture and not from edge to edge"
+                    .into(),
                 "changed outside: pixels outside the edited class, old and new, that differ from the content's".into(),
             ],
         })
@@ -105,12 +116,12 @@ impl Edited {
         content: &Labelled,
         reference: &Labelled,
         [class, grown]: [usize; 2],
+        target: LabelMap,
     ) -> Result<Self> {
         let style = |of: &Labelled| Style::extract(network, &of.picture, &of.labels, Progress::NONE);
         let (own, wanted) = (style(content)?, style(reference)?);
         let drawn = Synthesis { labels: &content.labels, morph: None, look: Look::Style(&own), finish: true };
         let whole = Job::new(&content.picture, &content.labels, Method::Network { network, style: &wanted });
-        let target = larger(&content.labels, grown);
         let restyled = |job: Job| Ok::<_, Error>(restyle_to_picture(&job, Progress::NONE)?.0);
         let results = [
             drawn.run(network, Progress::NONE)?.to_picture()?,
@@ -160,7 +171,37 @@ impl Edited {
     }
 }
 
-/// The class with the smallest share that is large enough to edit, the background not counting.
+/// The thing that shows most when it is made larger, and the map with it so: by the least of [`LARGER`] that gives as many pixels
+/// as [`SHOWS`] another class, else by the one that changes most; none where nothing changes.
+///
+/// A thing is a class, not the background, that is large enough to edit, has less than [`LARGE`] of the picture, and whose largest
+/// part does not reach from the left edge to the right one, as a table does. Of equal ones it is the first class.
+fn grown(labels: &LabelMap) -> Option<(usize, LabelMap)> {
+    let (counts, all) = (labels.counts(), labels.indices().len() as f64);
+    let is_thing = |&class: &usize| {
+        let part = largest_part(labels, class);
+        let mut rows = part.chunks_exact(labels.width());
+        !(rows.clone().any(|row| row[0]) && rows.any(|row| row[row.len() - 1]))
+    };
+    let of_size = |&class: &usize| (SMALLEST_SHARE..LARGE).contains(&(counts[class] as f64 / all));
+    let things: Vec<usize> = (1..256).filter(of_size).filter(is_thing).collect();
+    let mut most: Option<(usize, usize, LabelMap)> = None;
+    for by in LARGER {
+        for &class in &things {
+            let target = larger(labels, class, by);
+            let changed = labels.indices().iter().zip(target.indices()).filter(|(a, b)| a != b).count();
+            if changed > most.as_ref().map_or(0, |most| most.0) {
+                most = Some((changed, class, target));
+            }
+        }
+        if most.as_ref().is_some_and(|most| most.0 as f64 >= SHOWS * all) {
+            break;
+        }
+    }
+    most.map(|(_, class, target)| (class, target))
+}
+
+/// The class with the smallest share that is large enough to edit, the background not counting: where there is no thing.
 fn smallest(content: &Labelled) -> Option<usize> {
     let shares = content.shares().into_iter().filter(|&(class, share)| class != 0 && share >= SMALLEST_SHARE);
     shares.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(class, _)| class)
@@ -184,9 +225,9 @@ fn off(picture: &Picture, labels: &LabelMap, look: &Labelled, wanted: impl Fn(us
     }))
 }
 
-/// The map with the largest part of `class` enlarged about its foot, over classes that have more of the picture: what stands in
-/// front of it stays.
-fn larger(labels: &LabelMap, class: usize) -> LabelMap {
+/// The map with the largest part of `class` enlarged `by` about its foot, over classes that have more of the picture: what stands
+/// in front of it stays.
+fn larger(labels: &LabelMap, class: usize, by: f64) -> LabelMap {
     let (width, height, counts) = (labels.width(), labels.height(), labels.counts());
     let part = largest_part(labels, class);
     let places = || (0..width * height).filter(|&i| part[i]).map(|i| (i % width, i / width));
@@ -195,7 +236,7 @@ fn larger(labels: &LabelMap, class: usize) -> LabelMap {
         return labels.clone();
     };
     let (middle, foot) = ((left + right) as f64 / 2.0, foot as f64);
-    let from = |at: usize, centre: f64| (centre + (at as f64 - centre) / LARGER).round();
+    let from = |at: usize, centre: f64| (centre + (at as f64 - centre) / by).round();
     let indices = labels.indices().iter().enumerate().map(|(i, &old)| {
         let (x, y) = (from(i % width, middle), from(i / width, foot));
         let inside = x >= 0.0 && y >= 0.0 && (x as usize) < width && (y as usize) < height;
@@ -269,13 +310,59 @@ mod tests {
         indices[6 * 20 + 8..6 * 20 + 12].fill(1); // a cap, and a part apart
         indices[20] = 3;
         let before = LabelMap::new(20, 20, indices).unwrap();
-        let after = larger(&before, 3);
+        let after = larger(&before, 3, 1.3);
         assert!((0..400).all(|i| before.indices()[i] == 0 || after.indices()[i] == before.indices()[i]));
         let rows: Vec<usize> = (2..20).filter(|&y| after.row(y).contains(&3)).collect();
         assert_eq!((rows[0], rows[rows.len() - 1]), (5, 17), "13 rows for 10, the last one in its place");
         assert_eq!(after.row(17)[3..16], [3; 13], "13 columns for 10 about the middle");
         assert_eq!(after.row(1), before.row(1), "the part apart");
-        assert_eq!(larger(&before, 7), before, "a class that is not there");
-        assert_eq!(larger(&before, 0), before, "nothing is larger");
+        assert_eq!(larger(&before, 7, 1.3), before, "a class that is not there");
+        assert_eq!(larger(&before, 0, 1.3), before, "nothing is larger");
+    }
+
+    /// A backdrop 0 over a table 2 with what `things` say on it: class, then columns and rows from and to.
+    fn scene(things: &[(u8, [usize; 4])]) -> LabelMap {
+        let mut indices: Vec<u8> = (0..40 * 40).map(|i| if i / 40 >= 32 { 2 } else { 0 }).collect();
+        for &(class, [left, right, top, bottom]) in things {
+            for y in top..bottom {
+                indices[y * 40 + left..y * 40 + right].fill(class);
+            }
+        }
+        LabelMap::new(40, 40, indices).unwrap()
+    }
+
+    fn changed(before: &LabelMap, after: &LabelMap) -> f64 {
+        let all = before.indices().iter().zip(after.indices());
+        all.filter(|(a, b)| a != b).count() as f64 / before.indices().len() as f64
+    }
+
+    #[test]
+    fn the_thing_that_shows_most_is_made_larger_and_not_the_table() {
+        // A body, and a label on it that is smaller: enlarged, it changes less.
+        let labels = scene(&[(1, [10, 22, 16, 34]), (3, [13, 19, 22, 28])]);
+        let (class, target) = grown(&labels).unwrap();
+        assert_eq!(class, 1);
+        assert!(changed(&labels, &target) >= SHOWS, "{}", changed(&labels, &target));
+        assert_eq!(target, larger(&labels, 1, LARGER[0]));
+        assert_eq!(grown(&labels), Some((class, target)), "the same again");
+        // Larger than a quarter it is left alone, and the label is all there is.
+        let labels = scene(&[(1, [2, 30, 4, 34]), (3, [13, 19, 22, 29])]);
+        assert_eq!(grown(&labels).unwrap().0, 3);
+    }
+
+    #[test]
+    fn what_does_not_show_is_made_larger_still() {
+        let labels = scene(&[(3, [18, 24, 26, 32])]);
+        let (class, target) = grown(&labels).unwrap();
+        assert_eq!(class, 3);
+        assert!(changed(&labels, &larger(&labels, 3, LARGER[0])) < SHOWS);
+        assert!(changed(&labels, &target) >= SHOWS, "{}", changed(&labels, &target));
+        assert_eq!(target, larger(&labels, 3, LARGER[1]), "and no larger than that");
+    }
+
+    #[test]
+    fn where_there_is_no_thing_none_is_made_larger() {
+        assert_eq!(grown(&scene(&[])), None, "a table, from edge to edge");
+        assert_eq!(grown(&scene(&[(1, [10, 14, 10, 14])])), None, "a hundredth of the picture");
     }
 }

@@ -14,8 +14,8 @@ use crate::{Error, Result};
 const EDGE: f64 = 1.0 / 64.0;
 
 impl Evaluation<'_> {
-    /// The labeler's maps of single pictures against the true ones: as its scores give them, and with edges decided by the
-    /// picture.
+    /// The labeler's maps of single pictures against the true ones: as its scores alone give them, and as [`label::label`] does,
+    /// where pixels of one colour hear each other and the picture decides the edges.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] without a network; those of [`label::label`] and of reading.

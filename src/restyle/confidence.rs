@@ -49,7 +49,8 @@ impl Confidence {
 
     /// Whether the picture as a whole, or the reference, is one that the network does not know well.
     pub fn is_doubtful(&self) -> bool {
-        self.overall < Self::DOUBTFUL
+        // What is no number is doubtful.
+        !(self.overall >= Self::DOUBTFUL)
     }
 
     /// The classes whose figures are worth a warning: restyled, not tiny, and below [`DOUBTFUL_CLASS`](Self::DOUBTFUL_CLASS).

@@ -51,7 +51,7 @@ pub fn run(args: Args) -> Result<bool> {
             args.limit.check(extract_plan(&network, &content))?;
             Style::extract(&network, srgb.as_ref().unwrap_or(&content), &labels, Progress::new(&first))?
         }
-        false => args.reference.style(&model, &network, args.limit)?,
+        false => args.reference.style(&model, &network, args.limit)?.0,
     };
     let maps = attention(&network, &labels, &style, args.stage, Progress::new(&second))?;
     drop(bar);

@@ -1,12 +1,12 @@
 //! What several commands share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ca2sis::device::{self, Choice};
 use ca2sis::image::{LabelMap, Picture, Transfer};
-use ca2sis::label;
+use ca2sis::label::{self, Labeling};
 use ca2sis::model::{Class, Model};
 use ca2sis::nn::{Network, Precision};
 use ca2sis::progress::Progress;
@@ -231,51 +231,58 @@ impl ReferenceArgs {
         weights.into_iter().map(|weight| vec![weight; classes]).collect()
     }
 
-    /// The pictures as the network sees their colours, each with its label map.
+    /// The pictures as the network sees their colours, each with its label map. Those that are proposed are noted in `proposed`.
     fn pictures<'a>(
         &'a self,
         model: &'a Model,
         network: Option<&'a Network>,
+        proposed: &'a mut Proposed,
     ) -> impl Iterator<Item = Result<(&'a Path, Picture, LabelMap)>> + 'a {
         self.reference.iter().enumerate().map(move |(i, path)| {
             let picture = Picture::read(path)?;
-            let labels =
-                labels_of(path, self.reference_labels.get(i), &picture, Transfer::Srgb, model, network)?;
+            let named = ("--reference-labels", self.reference_labels.get(i));
+            let (labels, confidence) = labels_of(path, named, &picture, Transfer::Srgb, model, network)?;
+            let input = if i == 0 { "reference".to_owned() } else { format!("reference {}", i + 1) };
+            proposed.extend(confidence.map(|confidence| (input, confidence)));
             Ok((path.as_path(), picture.to_srgb()?.unwrap_or(picture), labels))
         })
     }
 
-    pub fn style(&self, model: &Model, network: &Network, limit: LimitArgs) -> Result<Style> {
+    pub fn style(&self, model: &Model, network: &Network, limit: LimitArgs) -> Result<(Style, Proposed)> {
         self.check()?;
+        let mut proposed = Proposed::new();
         let kept = self.style.iter().map(|path| Style::open(model, path)?.to_device(network.device()));
         let mut looks = kept.collect::<Result<Vec<_>>>()?;
-        for entry in self.pictures(model, Some(network)) {
+        for entry in self.pictures(model, Some(network), &mut proposed) {
             let (path, picture, labels) = entry?;
             limit.check(extract_plan(network, &picture))?;
             let bar = Bar::new(format!("reading {}", path.display()));
             looks.push(Style::extract(network, &picture, &labels, Progress::new(&|done| bar.at(done)))?);
         }
         let rows = self.rows(model.classes().len());
-        match looks.len() {
-            1 if self.weights.is_empty() => Ok(looks.remove(0)),
-            _ => Style::mix(&looks.iter().zip(&rows).map(|(l, r)| (l, &r[..])).collect::<Vec<_>>()),
-        }
+        let style = match looks.len() {
+            1 if self.weights.is_empty() => looks.remove(0),
+            _ => Style::mix(&looks.iter().zip(&rows).map(|(l, r)| (l, &r[..])).collect::<Vec<_>>())?,
+        };
+        Ok((style, proposed))
     }
 
     /// The colours of the looks' classes. A network is needed where a label map is to be proposed.
-    pub fn statistics(&self, model: &Model, network: Option<&Network>) -> Result<Statistics> {
+    pub fn statistics(&self, model: &Model, network: Option<&Network>) -> Result<(Statistics, Proposed)> {
         self.check()?;
+        let mut proposed = Proposed::new();
         let kept = self.style.iter().map(|path| Ok(Style::open(model, path)?.statistics().clone()));
         let mut looks = kept.collect::<Result<Vec<_>>>()?;
-        for entry in self.pictures(model, network) {
+        for entry in self.pictures(model, network, &mut proposed) {
             let (_, picture, labels) = entry?;
             looks.push(Statistics::extract(&picture, &labels, model.classes().len())?);
         }
         let rows = self.rows(model.classes().len());
-        match looks.len() {
-            1 if self.weights.is_empty() => Ok(looks.remove(0)),
-            _ => Statistics::mix(&looks.iter().zip(&rows).map(|(l, r)| (l, &r[..])).collect::<Vec<_>>()),
-        }
+        let statistics = match looks.len() {
+            1 if self.weights.is_empty() => looks.remove(0),
+            _ => Statistics::mix(&looks.iter().zip(&rows).map(|(l, r)| (l, &r[..])).collect::<Vec<_>>())?,
+        };
+        Ok((statistics, proposed))
     }
 }
 
@@ -284,17 +291,22 @@ pub fn extract_plan(network: &Network, picture: &Picture) -> u64 {
     Style::plan(network.config(), picture.width(), picture.height(), rayon::current_num_threads())
 }
 
-/// The label map of the picture that was read from `path`: the one that is named, or what the model proposes.
+/// The confidence of each label map that the model proposed, by the input that it is of: "content", "reference", "reference 2".
+pub type Proposed = BTreeMap<String, f32>;
+
+/// The label map of the picture that was read from `path`: the one that is `named` by an option, or what the model proposes, with
+/// its confidence. A proposal is said.
 pub fn labels_of(
     path: &Path,
-    labels: Option<&PathBuf>,
+    named: (&str, Option<&PathBuf>),
     picture: &Picture,
     transfer: Transfer,
     model: &Model,
     network: Option<&Network>,
-) -> Result<LabelMap> {
+) -> Result<(LabelMap, Option<f32>)> {
+    let (option, labels) = named;
     if let Some(labels) = labels {
-        return Ok(LabelMap::read(labels, model.classes())?.upright_with(picture));
+        return Ok((LabelMap::read(labels, model.classes())?.upright_with(picture), None));
     }
     let Some(network) = network.filter(|network| network.config().labeler.is_some()) else {
         return Err(Error::invalid(format!(
@@ -306,40 +318,50 @@ pub fn labels_of(
     let bar = Bar::new(format!("labelling {}", path.display()));
     let srgb = picture.to_srgb()?;
     let seen = srgb.as_ref().unwrap_or(picture);
-    let proposed =
+    let Labeling { labels, confidence } =
         label::label(network, &seen.view().with_transfer(transfer), Progress::new(&|done| bar.at(done)))?;
     drop(bar);
-    if proposed.confidence < label::FAIR && !json() {
-        eprintln!(
-            "ca2sis: {}: the label map that the model proposes may be wrong (confidence {:.2}): see it with `ca2sis label`",
-            path.display(),
-            proposed.confidence
-        );
+    if !json() {
+        let path = path.display();
+        // What is no number is not fair.
+        let fair = confidence >= label::FAIR;
+        if fair {
+            eprintln!("ca2sis: {path}: no {option}: label map proposed (confidence {confidence:.2})");
+        } else {
+            eprintln!(
+                "ca2sis: {path}: no {option}: the label map that the model proposes may be wrong (confidence \
+                 {confidence:.2}): see it with `ca2sis label`"
+            );
+        }
     }
-    Ok(proposed.labels)
+    Ok((labels, Some(confidence)))
 }
 
-/// Looks that several jobs share, each taken once.
-#[derive(Default)]
-pub struct Styles(HashMap<Vec<String>, Style>);
+/// Looks that several jobs share, each taken once, and once said where its label map is proposed.
+pub struct Looks<T>(HashMap<Vec<String>, (T, Proposed)>);
 
-impl Styles {
+impl<T> Default for Looks<T> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<T: Clone> Looks<T> {
+    /// What `take` gives of the reference.
     pub fn get(
         &mut self,
         reference: &ReferenceArgs,
-        model: &Model,
-        network: &Network,
-        limit: LimitArgs,
-    ) -> Result<Style> {
+        take: impl FnOnce() -> Result<(T, Proposed)>,
+    ) -> Result<(T, Proposed)> {
         let files = [&reference.reference, &reference.reference_labels, &reference.style];
         let key = files.iter().map(|paths| format!("{paths:?}")).chain([format!("{:?}", reference.weights)]);
         let key = key.collect();
-        if let Some(style) = self.0.get(&key) {
-            return Ok(style.clone());
+        if let Some(look) = self.0.get(&key) {
+            return Ok(look.clone());
         }
-        let style = reference.style(model, network, limit)?;
-        self.0.insert(key, style.clone());
-        Ok(style)
+        let look = take()?;
+        self.0.insert(key, look.clone());
+        Ok(look)
     }
 }
 
@@ -412,7 +434,8 @@ pub struct Made<'a> {
     pub precision: Precision,
     /// By the option that named them.
     pub files: Vec<(String, PathBuf)>,
-    pub options: std::collections::BTreeMap<String, Vec<String>>,
+    pub options: BTreeMap<String, Vec<String>>,
+    pub proposed: Proposed,
     pub rights: Option<String>,
     pub notes: Vec<(&'static str, Vec<String>)>,
 }
@@ -432,7 +455,7 @@ pub fn write_result(
     made: Made,
     hashes: &mut Hashes,
 ) -> Result<Record> {
-    let mut inputs = std::collections::BTreeMap::new();
+    let mut inputs = BTreeMap::new();
     for (name, file) in made.files {
         let sha256 = hashes.of(&file)?;
         inputs.insert(name, Input { file, sha256 });
@@ -450,6 +473,9 @@ pub fn write_result(
         precision: made.precision.to_string(),
         inputs,
         options: made.options,
+        proposed_labels: (made.proposed.into_iter())
+            .map(|(input, confidence)| (input, Some(confidence).filter(|c| c.is_finite())))
+            .collect(),
         rights: made.rights,
         notes: made.notes.into_iter().filter(|n| !n.1.is_empty()).map(|(k, v)| (k.to_owned(), v)).collect(),
         output: Output {

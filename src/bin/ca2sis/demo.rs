@@ -81,6 +81,7 @@ pub fn run(args: Args) -> Result<bool> {
         device: network.device(),
         precision: network.precision(),
         files: inputs.map(|(option, name)| (option.to_owned(), out.join(name))).into(),
+        proposed: Default::default(),
         options: [("strength".to_owned(), vec!["1".to_owned()])].into(),
         rights: Some("CC0: made for ca2sis".into()),
         notes: vec![("missing", names(model.classes(), &report.missing))],

@@ -8,14 +8,15 @@ use ca2sis::model::{Class, Model};
 use ca2sis::nn::{Network, Precision};
 use ca2sis::progress::Progress;
 use ca2sis::record::{DigitalSource, Record};
-use ca2sis::restyle::{Confidence, Job, Method, Options, restyle_picture};
+use ca2sis::restyle::{Confidence, Job, Method, Options, Statistics, restyle_picture};
+use ca2sis::style::Style;
 use ca2sis::{Error, Result};
 use candle_core::Device;
 use clap::ArgMatches;
 
 use crate::batch::{self, Task};
 use crate::common::{
-    Hashes, LimitArgs, Made, ModelArgs, RecordArgs, RecordWhere, ReferenceArgs, Styles, advise, json,
+    Hashes, LimitArgs, Looks, Made, ModelArgs, RecordArgs, RecordWhere, ReferenceArgs, advise, json,
     labels_of, make_folder_of, names, open_device, say, share, write_result,
 };
 use crate::progress::{Bar, catch_interrupts, check_interrupt};
@@ -162,7 +163,8 @@ struct Shared {
     /// None where all jobs do without: they ask the model for its list of classes alone, and none of its weights are read.
     network: Option<Network>,
     limit: LimitArgs,
-    styles: Styles,
+    styles: Looks<Style>,
+    statistics: Looks<Statistics>,
     hashes: Hashes,
 }
 
@@ -177,8 +179,8 @@ impl Shared {
         };
         let network = device.as_ref().map(|device| args.network(&model, device)).transpose()?;
         let device = device.unwrap_or(Device::Cpu);
-        let (styles, hashes) = (Styles::default(), Hashes::default());
-        Ok(Self { model, device, network, limit, styles, hashes })
+        let (styles, statistics) = (Looks::default(), Looks::default());
+        Ok(Self { model, device, network, limit, styles, statistics, hashes: Hashes::default() })
     }
 
     /// Does one job and says its record where `--json` asks for it.
@@ -190,7 +192,7 @@ impl Shared {
         count: Option<(usize, usize)>,
     ) -> Result<Record> {
         check_interrupt()?;
-        let Self { model, device, network, limit, styles, hashes } = self;
+        let Self { model, device, network, limit, styles, statistics: colours, hashes } = self;
         let network = network.as_ref();
         let Task { content: content_path, output, settings, row: _ } = task;
         let classes = asked(&job.classes, model.classes())?;
@@ -200,22 +202,26 @@ impl Shared {
             Ok(LabelMap::read(p, model.classes())?.upright_with(&content))
         };
         let transfer = if job.linear { Transfer::Linear } else { Transfer::Srgb };
-        let labels = labels_of(content_path, job.labels.as_ref(), &content, transfer, model, network)?;
+        let named = ("--labels", job.labels.as_ref());
+        let (labels, confidence) = labels_of(content_path, named, &content, transfer, model, network)?;
         let target_labels = job.target_labels.as_ref().map(read_labels).transpose()?;
         let mask = job.mask.as_ref().map(Mask::read).transpose()?.map(|m| m.upright_with(&content));
-        let (style, statistics);
+        let (style, statistics, mut proposed);
         let (method, source, precision) = match job.method {
             How::Network => {
                 let network = network.expect("built for such a job");
-                style = styles.get(&job.reference, model, network, *limit)?;
+                let take = || job.reference.style(model, network, *limit);
+                (style, proposed) = styles.get(&job.reference, take)?;
                 let method = Method::Network { network, style: &style };
                 (method, DigitalSource::CompositeWithTrainedAlgorithmicMedia, network.precision())
             }
             How::Statistics => {
-                statistics = job.reference.statistics(model, network)?;
+                let take = || job.reference.statistics(model, network);
+                (statistics, proposed) = colours.get(&job.reference, take)?;
                 (Method::Statistics(&statistics), DigitalSource::AlgorithmicallyEnhanced, Precision::F32)
             }
         };
+        proposed.extend(confidence.map(|confidence| ("content".to_owned(), confidence)));
         let work = Job {
             content: content.view().with_transfer(transfer),
             target_labels: target_labels.as_ref(),
@@ -254,6 +260,7 @@ impl Shared {
             precision,
             files,
             options,
+            proposed,
             rights: job.rights.clone(),
             notes: vec![
                 ("missing", names(model.classes(), &report.missing)),

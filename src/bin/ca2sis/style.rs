@@ -6,7 +6,7 @@ use ca2sis::model::{Class, Model};
 use ca2sis::style::Style;
 use ca2sis::{Error, Result};
 
-use crate::common::{LimitArgs, ModelArgs, ReferenceArgs, check_output, json, make_folder_of, say};
+use crate::common::{LimitArgs, ModelArgs, Proposed, ReferenceArgs, check_output, json, make_folder_of, say};
 
 /// Keep looks as files, mix them, show what is in them
 #[derive(clap::Args)]
@@ -62,10 +62,10 @@ pub fn run(args: Args) -> Result<bool> {
         Command::Extract { reference, model, limit, output } => {
             check_style_output(&output, &model, reference.paths())?;
             let (model, network) = model.open()?;
-            let style = reference.style(&model, &network, limit)?;
+            let (style, proposed) = reference.style(&model, &network, limit)?;
             make_folder_of(&output)?;
             style.save(&model, &output)?;
-            say(&model, &style, &output)
+            say(&model, &style, &output, &proposed)
         }
         Command::Mix { styles, weights, class, model, output } => {
             check_style_output(&output, &model, styles.iter().map(|p| Some(p.as_path())).collect())?;
@@ -76,13 +76,13 @@ pub fn run(args: Args) -> Result<bool> {
             let mixed = Style::mix(&read.iter().zip(rows).collect::<Vec<_>>())?;
             make_folder_of(&output)?;
             mixed.save(&model, &output)?;
-            say(&model, &mixed, &output)
+            say(&model, &mixed, &output, &Proposed::new())
         }
         Command::Show { style: path, model } => {
             let model = model.open_model()?;
             let style = Style::open(&model, &path)?;
             if json() {
-                return say(&model, &style, &path);
+                return say(&model, &style, &path, &Proposed::new());
             }
             say!("model  {} {}", model.metadata().name, model.metadata().version);
             for class in model.classes() {
@@ -111,16 +111,19 @@ fn check_style_output<'a>(
 }
 
 /// What `--json` asks for.
-fn say(model: &Model, style: &Style, path: &std::path::Path) -> Result<bool> {
+fn say(model: &Model, style: &Style, path: &Path, proposed: &Proposed) -> Result<bool> {
     if json() {
         let has = |there: bool| -> Vec<&str> {
             let classes = model.classes().iter().filter(|c| style.has(c.index as usize) == there);
             classes.map(|c| c.name.as_str()).collect()
         };
-        let line = serde_json::json!({
+        let mut line = serde_json::json!({
             "style": path.display().to_string(), "model": model.metadata().name, "model_sha256": model.hash(),
             "classes": has(true), "missing": has(false),
         });
+        if !proposed.is_empty() {
+            line["proposed_labels"] = serde_json::json!(proposed);
+        }
         say!("{line}");
     }
     Ok(true)

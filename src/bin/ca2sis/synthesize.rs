@@ -102,9 +102,12 @@ fn make(
     let (model, network) = model.open()?;
     let labels = LabelMap::read(labels, model.classes())?;
     let target = target_labels.as_ref().map(|path| LabelMap::read(path, model.classes())).transpose()?;
-    let style = match seed {
-        Some(_) => None,
-        None => Some(reference.style(&model, &network, args.limit)?),
+    let (style, proposed) = match seed {
+        Some(_) => Default::default(),
+        None => {
+            let (style, proposed) = reference.style(&model, &network, args.limit)?;
+            (Some(style), proposed)
+        }
     };
     let look = match (&style, seed) {
         (Some(style), _) => Look::Style(style),
@@ -137,6 +140,7 @@ fn make(
         precision: network.precision(),
         files: settings.files::<JobArgs>(),
         options,
+        proposed,
         rights: rights.clone(),
         notes: vec![("missing", names(model.classes(), &missing))],
     };
