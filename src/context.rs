@@ -44,7 +44,8 @@ pub type Log = Box<dyn Fn(Level, &str) + Send + Sync>;
 #[derive(Default)]
 pub struct Options {
     pub device: Choice,
-    /// Threads that share the work on the CPU, 0 for as many as the machine runs at once.
+    /// Threads that share the work on the CPU, 0 for as many as the environment variable `CA2SIS_THREADS` says, else as the machine runs
+    /// at once.
     pub threads: usize,
     /// Bytes that one call may need beyond its arguments and the loaded models; none for no limit. Planned, not measured. On a
     /// GPU, of the machine's memory and of the device's each.
@@ -271,6 +272,15 @@ struct Loaded {
     context: Context,
 }
 
+/// Pixels, at most, of the picture on which those of one colour hear each other when labels are proposed: 4096, but that its sides
+/// are rounded, in the worst case from 1.5 to 2.
+const FIELD: usize = 5500;
+
+/// How many pixels one side of that picture has at most.
+fn field_side(side: usize, other: usize) -> usize {
+    ((side as f64 / other as f64).sqrt() * 64.0 + 1.0).min(4096.0) as usize
+}
+
 impl LoadedModel {
     pub fn context(&self) -> &Context {
         &self.0.context
@@ -381,11 +391,23 @@ impl LoadedModel {
         // At the finest level its inputs, unfolded for a convolution, and outputs; every level's outputs, kept for the way up.
         let finest = labeler.widths.iter().take(2).sum::<usize>() * 12;
         let kept = labeler.widths.iter().sum::<usize>() * 2;
-        let tensors = seen * 4 * (finest + kept + 8 * classes + 18) as u64;
-        // Smaller pictures, two maps; rows of colours for each thread.
+        let tensors = seen * 4 * (finest + kept + 8 * classes + 24) as u64;
+        // Smaller pictures, two maps.
         let pixels = 4 * (width * height) as u64;
-        let rows = (self.context().threads() * width * 40 * 12) as u64;
-        tensors + pixels + rows + (height * across * 12) as u64
+        // For each thread colours, and the classes' probabilities in a row of the picture or of the field.
+        let threads = self.context().threads();
+        let (field_across, field_down) = (field_side(width, height), field_side(height, width));
+        let rows = (threads * (width * 40 * 3 + width.max(field_across) * classes) * 4) as u64;
+        // Where each column and row lies in two maps and the field.
+        let places = ((width + height + field_across + field_down) * 3 * 24) as u64;
+        // The field: by class its probabilities, their logarithms and what comes of them; queries, keys, values and what is heard.
+        let features = (*classes).max(6);
+        let field = (FIELD * (4 * classes + 4 * features + 6) * 4) as u64;
+        // For each thread the scores of 64 pixels, and what a product lays out of keys or values.
+        let scores = (threads * FIELD * (64 + 2 * features) * 4) as u64;
+        // Its picture: the rows that it is made of, and their weights.
+        let small = ((down * field_across * 3 + (across + down + field_across + field_down) * 30) * 4) as u64;
+        tensors + pixels + rows + places + field + scores + small + (height * across * 12) as u64
     }
 
     /// As [`Context::run`], with the network.

@@ -1,8 +1,10 @@
 //! The label map that a model's labeler proposes for a photograph, at full resolution.
 //!
-//! The labeler scores a small picture; its label map is carried up by doubling. At each size the pixels near an edge of
+//! The labeler scores a small picture, whose pixels of one colour hear each other ([`field`]); its label map is carried up by doubling. At each size the pixels near an edge of
 //! the map are given to the class of those neighbours that they look like, a vote weighted as in the joint bilateral
 //! upsampling of Kopf et al. (2007).
+
+mod field;
 
 use candle_core::{D, Tensor};
 use rayon::prelude::*;
@@ -19,6 +21,9 @@ const LONGEST: f64 = 4.0;
 /// The sizes at which the labeler sees a picture, in the network's resolution, and whether it sees the mirror image there, whose
 /// classes are the same; what it says of each counts alike. Both ways at both sizes say no more (models/studio.md).
 const LOOKS: [(f64, bool); 2] = [(1.0, false), (1.25, true)];
+
+/// Pixels of one colour hear each other on a picture as large as a square of this side.
+const FIELD: usize = 64;
 
 /// How far a pixel looks for neighbours to vote, in pixels of its size.
 const RADIUS: usize = 3;
@@ -72,10 +77,14 @@ pub(crate) fn propose(
     let mut maps = Vec::new();
     let frames = frames(picture.width(), picture.height(), config.resolution, sizes.step());
     for (i, (frame, mirrored)) in frames.enumerate() {
-        progress.at(0.4 * i as f32 / LOOKS.len() as f32)?;
+        progress.at(0.35 * i as f32 / LOOKS.len() as f32)?;
         maps.push(Map::new(network, picture, frame, mirrored)?);
     }
-    let chances = Chances { classes: config.classes, maps };
+    let mut chances = Chances { classes: config.classes, maps, field: None };
+    if rounds > 0 {
+        progress.at(0.35)?;
+        chances.settle();
+    }
     progress.at(0.4)?;
 
     // Pictures of half, a quarter ... of the size, down to the last one that is not smaller than what was seen.
@@ -173,6 +182,7 @@ impl Frame {
 /// The classes' probabilities at each pixel of a picture that the labeler saw.
 struct Map {
     frame: Frame,
+    rgb: RgbImage,
     values: Vec<f32>,
 }
 
@@ -182,24 +192,54 @@ impl Map {
         let device = network.device();
         let mirror = Tensor::from_iter((0..frame.width as u32).rev(), device)?;
         let turned = |x: Tensor| if mirrored { x.index_select(&mirror, 2) } else { Ok(x) };
-        let scores = network.label(&turned(frame.rgb(picture).to_tensor(device)?)?)?;
+        let rgb = frame.rgb(picture);
+        let scores = network.label(&turned(rgb.to_tensor(device)?)?)?;
         let chances = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
         let chances = turned(chances.broadcast_div(&chances.sum_keepdim(D::Minus1)?)?)?;
-        Ok(Self { frame, values: chances.flatten_all()?.to_vec1()? })
+        Ok(Self { frame, rgb, values: chances.flatten_all()?.to_vec1()? })
     }
 
-    /// From the centres of `size` pixels along an axis to its own pixels: the two around each, and how far on to the second.
-    fn places(&self, size: usize, horizontal: bool) -> Vec<(usize, usize, f32)> {
+    /// From the centres of `size` pixels along an axis of the whole picture to its own pixels.
+    fn places(&self, size: usize, horizontal: bool) -> Vec<Place> {
         let f = &self.frame;
         let (start, of, seen) =
             if horizontal { (f.left, f.of.0, f.width) } else { (f.top, f.of.1, f.height) };
-        let place = |i: usize| {
-            let at = ((i as f64 + 0.5) * of as f64 / size as f64 - start) * f.scale - 0.5;
-            let at = at.clamp(0.0, (seen - 1) as f64);
-            let first = (at as usize).min(seen.saturating_sub(2));
-            (first, (first + 1).min(seen - 1), (at - first as f64) as f32)
+        (0..size)
+            .map(|i| place(((i as f64 + 0.5) * of as f64 / size as f64 - start) * f.scale - 0.5, seen))
+            .collect()
+    }
+
+    /// The whole picture without what fills it up, at another size.
+    fn whole(&self, width: usize, height: usize) -> RgbImage {
+        let (f, rgb) = (&self.frame, &self.rgb);
+        let axis =
+            |seen, start: f64, of: usize, out| Axis::new(seen, -start * f.scale, of as f64 * f.scale, out);
+        let row = |y: usize, out: &mut [f32]| {
+            out.copy_from_slice(&rgb.pixels[y * rgb.width * 3..][..rgb.width * 3])
         };
-        (0..size).map(place).collect()
+        let rows = axis(f.height, f.top, f.of.1, height);
+        Resampled::new(f.width, row, &axis(f.width, f.left, f.of.0, width), rows).into_image()
+    }
+}
+
+/// The two of a row of samples around a place, and how far on to the second it is.
+type Place = (usize, usize, f32);
+
+/// `at` in samples, of which there are `size`.
+fn place(at: f64, size: usize) -> Place {
+    let at = at.clamp(0.0, (size - 1) as f64);
+    let first = (at as usize).min(size.saturating_sub(2));
+    (first, (first + 1).min(size - 1), (at - first as f64) as f32)
+}
+
+/// Adds to `sum` the values that lie around a place of a map of `width`, `n` of them a pixel.
+fn add(values: &[f32], width: usize, (x, y): (Place, Place), sum: &mut [f32]) {
+    let ((left, right, across), (top, bottom, down)) = (x, y);
+    for (y, wy) in [(top, 1.0 - down), (bottom, down)] {
+        for (x, wx) in [(left, 1.0 - across), (right, across)] {
+            let at = &values[(y * width + x) * sum.len()..][..sum.len()];
+            sum.iter_mut().zip(at).for_each(|(sum, v)| *sum += wy * wx * v);
+        }
     }
 }
 
@@ -207,48 +247,81 @@ impl Map {
 struct Chances {
     classes: usize,
     maps: Vec<Map>,
+    field: Option<Field>,
+}
+
+/// What pixels of one colour say of each other, over the whole picture: what to add to the logarithms of the probabilities.
+struct Field {
+    width: usize,
+    height: usize,
+    values: Vec<f32>,
 }
 
 impl Chances {
-    /// The likeliest class at each pixel of the whole picture at another size, and its mean probability.
-    fn labels(&self, (width, height): (usize, usize)) -> (LabelMap, f32) {
+    /// The mean probabilities at each pixel of the whole picture at another size, row by row: `visit(row, chances)`.
+    fn rows<T: Send>(
+        &self,
+        (width, height): (usize, usize),
+        visit: impl Fn(usize, &[f32]) -> T + Sync,
+    ) -> Vec<T> {
         let n = self.classes;
-        let places = |horizontal: bool, size: usize| -> Vec<Vec<(usize, usize, f32)>> {
+        let places = |horizontal: bool, size: usize| -> Vec<Vec<Place>> {
             self.maps.iter().map(|map| map.places(size, horizontal)).collect()
         };
         let (columns, rows) = (places(true, width), places(false, height));
-        let mut labels = vec![0; width * height];
-        let sums: Vec<f64> = labels
-            .par_chunks_exact_mut(width)
-            .enumerate()
-            .map(|(y, row)| {
-                let mut sum = 0.0;
-                let mut chances = vec![0.0; n];
-                for (x, label) in row.iter_mut().enumerate() {
-                    chances.fill(0.0);
-                    for ((map, rows), columns) in self.maps.iter().zip(&rows).zip(&columns) {
-                        let ((top, bottom, down), (left, right, across)) = (rows[y], columns[x]);
-                        for (y, wy) in [(top, 1.0 - down), (bottom, down)] {
-                            for (x, wx) in [(left, 1.0 - across), (right, across)] {
-                                let at = &map.values[(y * map.frame.width + x) * n..][..n];
-                                chances.iter_mut().zip(at).for_each(|(sum, v)| *sum += wy * wx * v);
-                            }
-                        }
-                    }
-                    let mut best = 0;
-                    for c in 1..n {
-                        if chances[c] > chances[best] {
-                            best = c;
-                        }
-                    }
-                    *label = best as u8;
-                    sum += f64::from(chances[best]);
+        let of_row = |chances: &mut Vec<f32>, y: usize| {
+            chances.clear();
+            chances.resize(width * n, 0.0);
+            for (x, chances) in chances.chunks_exact_mut(n).enumerate() {
+                for ((map, rows), columns) in self.maps.iter().zip(&rows).zip(&columns) {
+                    add(&map.values, map.frame.width, (columns[x], rows[y]), chances);
                 }
-                sum
-            })
-            .collect();
-        let confidence = sums.iter().sum::<f64>() / (width * height * self.maps.len()) as f64;
-        (LabelMap::new(width, height, labels).expect("a label a pixel"), confidence as f32)
+                chances.iter_mut().for_each(|v| *v /= self.maps.len() as f32);
+            }
+            visit(y, chances)
+        };
+        (0..height).into_par_iter().map_init(Vec::new, of_row).collect()
+    }
+
+    /// Lets pixels of one colour hear each other, on a small picture.
+    fn settle(&mut self) {
+        let of = self.maps[0].frame.of;
+        let scale = FIELD as f64 / ((of.0 * of.1) as f64).sqrt();
+        let [width, height] =
+            [of.0, of.1].map(|side| ((side as f64 * scale).round() as usize).clamp(1, FIELD * FIELD));
+        let chances = self.rows((width, height), |_, row| row.to_vec()).concat();
+        let values = field::settle(&chances, self.classes, &self.maps[0].whole(width, height));
+        self.field = Some(Field { width, height, values });
+    }
+
+    /// The likeliest class at each pixel of the whole picture at another size, and its mean probability.
+    fn labels(&self, size: (usize, usize)) -> (LabelMap, f32) {
+        let n = self.classes;
+        let places = |of: usize, size: usize| -> Vec<Place> {
+            (0..size).map(|i| place((i as f64 + 0.5) * of as f64 / size as f64 - 0.5, of)).collect()
+        };
+        let field = self.field.as_ref().map(|f| (f, places(f.width, size.0), places(f.height, size.1)));
+        let rows = self.rows(size, |y, chances| {
+            let (mut sum, mut scores) = (0.0, vec![0.0; n]);
+            let label = |(x, chances): (usize, &[f32])| {
+                match &field {
+                    Some((field, columns, rows)) => {
+                        scores.iter_mut().zip(chances).for_each(|(s, v)| *s = (v + field::LEAST).ln());
+                        add(&field.values, field.width, (columns[x], rows[y]), &mut scores);
+                    }
+                    None => scores.copy_from_slice(chances),
+                }
+                let best = (1..n).fold(0, |best, c| if scores[c] > scores[best] { c } else { best });
+                sum += f64::from(chances[best]);
+                best as u8
+            };
+            let labels: Vec<u8> = chances.chunks_exact(n).enumerate().map(label).collect();
+            (labels, sum)
+        });
+        let sum: f64 = rows.iter().map(|(_, sum)| sum).sum();
+        let labels = rows.into_iter().flat_map(|(labels, _)| labels).collect();
+        let labels = LabelMap::new(size.0, size.1, labels).expect("a label a pixel");
+        (labels, (sum / (size.0 * size.1) as f64) as f32)
     }
 }
 
