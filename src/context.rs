@@ -12,7 +12,7 @@ use once_cell::sync::OnceCell;
 use crate::attention::{self, AttentionMaps, attention};
 use crate::device::{self, Choice};
 use crate::image::{LabelMap, RgbImage, View};
-use crate::label::{Labeling, label, largest_seen};
+use crate::label::{Labeling, field_size, label, largest_seen};
 use crate::model::Model;
 use crate::nn::{Config, Network, Precision};
 use crate::progress::Progress;
@@ -272,15 +272,6 @@ struct Loaded {
     context: Context,
 }
 
-/// Pixels, at most, of the picture on which those of one colour hear each other when labels are proposed: 4096, but that its sides
-/// are rounded, in the worst case from 1.5 to 2.
-const FIELD: usize = 5500;
-
-/// How many pixels one side of that picture has at most.
-fn field_side(side: usize, other: usize) -> usize {
-    ((side as f64 / other as f64).sqrt() * 64.0 + 1.0).min(4096.0) as usize
-}
-
 impl LoadedModel {
     pub fn context(&self) -> &Context {
         &self.0.context
@@ -396,15 +387,16 @@ impl LoadedModel {
         let pixels = 4 * (width * height) as u64;
         // For each thread colours, and the classes' probabilities in a row of the picture or of the field.
         let threads = self.context().threads();
-        let (field_across, field_down) = (field_side(width, height), field_side(height, width));
+        let (field_across, field_down) = field_size(width, height);
+        let pixels_heard = field_across * field_down;
         let rows = (threads * (width * 40 * 3 + width.max(field_across) * classes) * 4) as u64;
         // Where each column and row lies in two maps and the field.
         let places = ((width + height + field_across + field_down) * 3 * 24) as u64;
         // The field: by class its probabilities, their logarithms and what comes of them; queries, keys, values and what is heard.
         let features = (*classes).max(6);
-        let field = (FIELD * (4 * classes + 4 * features + 6) * 4) as u64;
+        let field = (pixels_heard * (4 * classes + 4 * features + 6) * 4) as u64;
         // For each thread the scores of 64 pixels, and what a product lays out of keys or values.
-        let scores = (threads * FIELD * (64 + 2 * features) * 4) as u64;
+        let scores = (threads * pixels_heard * (64 + 2 * features) * 4) as u64;
         // Its picture: the rows that it is made of, and their weights.
         let small = ((down * field_across * 3 + (across + down + field_across + field_down) * 30) * 4) as u64;
         tensors + pixels + rows + places + field + scores + small + (height * across * 12) as u64

@@ -1,8 +1,8 @@
 //! The label map that a model's labeler proposes for a photograph, at full resolution.
 //!
-//! The labeler scores a small picture, whose pixels of one colour hear each other ([`field`]); its label map is carried up by doubling. At each size the pixels near an edge of
-//! the map are given to the class of those neighbours that they look like, a vote weighted as in the joint bilateral
-//! upsampling of Kopf et al. (2007).
+//! The labeler scores a small picture, and the pixels of one colour hear each other ([`field`]); the label map is carried up by
+//! doubling. At each size the pixels near an edge of the map are given to the class of those neighbours that they look like, a vote
+//! weighted as in the joint bilateral upsampling of Kopf et al. (2007).
 
 mod field;
 
@@ -23,7 +23,7 @@ const LONGEST: f64 = 4.0;
 const LOOKS: [(f64, bool); 2] = [(1.0, false), (1.25, true)];
 
 /// Pixels of one colour hear each other on a picture as large as a square of this side.
-const FIELD: usize = 64;
+const FIELD: usize = 48;
 
 /// How far a pixel looks for neighbours to vote, in pixels of its size.
 const RADIUS: usize = 3;
@@ -145,6 +145,13 @@ fn frames(
 pub(crate) fn largest_seen(width: usize, height: usize, resolution: usize, step: usize) -> (usize, usize) {
     let sizes = frames(width, height, resolution, step).map(|(frame, _)| (frame.width, frame.height));
     sizes.max_by_key(|(width, height)| width * height).expect("it looks at least once")
+}
+
+/// Width and height of the picture on which pixels of one colour hear each other, for one of this size.
+pub(crate) fn field_size(width: usize, height: usize) -> (usize, usize) {
+    let scale = FIELD as f64 / ((width * height) as f64).sqrt();
+    let small = |side: usize| ((side as f64 * scale).round() as usize).clamp(1, FIELD * FIELD);
+    (small(width), small(height))
 }
 
 /// Where the labeler's picture lies: the whole picture, and as much of its reflection as fills up whole steps.
@@ -286,9 +293,7 @@ impl Chances {
     /// Lets pixels of one colour hear each other, on a small picture.
     fn settle(&mut self) {
         let of = self.maps[0].frame.of;
-        let scale = FIELD as f64 / ((of.0 * of.1) as f64).sqrt();
-        let [width, height] =
-            [of.0, of.1].map(|side| ((side as f64 * scale).round() as usize).clamp(1, FIELD * FIELD));
+        let (width, height) = field_size(of.0, of.1);
         let chances = self.rows((width, height), |_, row| row.to_vec()).concat();
         let values = field::settle(&chances, self.classes, &self.maps[0].whole(width, height));
         self.field = Some(Field { width, height, values });

@@ -15,7 +15,7 @@ const NEAR: f32 = 0.3;
 const ALIKE: f32 = 0.05;
 
 /// What the mean counts: the most that it adds to the logarithm of a probability.
-const TRUST: f32 = 3.0;
+const TRUST: f32 = 2.5;
 
 /// How often the pixels hear each other.
 const ROUNDS: usize = 2;

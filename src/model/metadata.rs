@@ -58,7 +58,7 @@ pub struct Metadata {
     pub bf16_db: Option<u32>,
 }
 
-/// From how many dB on a model is run in bf16 where nothing else is asked for and the device has it.
+/// From how many dB on a model is run in bf16 where nothing else is asked for and the device gains by it.
 pub const BF16_DB: u32 = 45;
 
 impl Metadata {

@@ -49,8 +49,7 @@ impl Confidence {
 
     /// Whether the picture as a whole, or the reference, is one that the network does not know well.
     pub fn is_doubtful(&self) -> bool {
-        // What is no number is doubtful.
-        !(self.overall >= Self::DOUBTFUL)
+        self.overall.is_nan() || self.overall < Self::DOUBTFUL
     }
 
     /// The classes whose figures are worth a warning: restyled, not tiny, and below [`DOUBTFUL_CLASS`](Self::DOUBTFUL_CLASS).

@@ -90,7 +90,7 @@ pub struct ModelArgs {
     pub device: Choice,
     /// What the network may round factors to when it generates pictures, for speed: f32, bf16 (with AVX-512 BF16, or a GPU), f16
     /// (a GPU) or tf32 (CUDA). Codes of styles, label maps and attention maps are taken in f32 [default: bf16 where the model
-    /// says that its pictures hold in it and the device has it, else f32]
+    /// says that its pictures hold in it and the device gains by it, else f32]
     #[arg(long, value_name = "P", env = "CA2SIS_PRECISION", hide_env_values = true)]
     pub precision: Option<Precision>,
 }

@@ -145,7 +145,7 @@ pub struct Args {
     #[arg(long, requires = "time_limit", conflicts_with = "steps")]
     fit_time: bool,
     /// At the end, compare held-out pictures made in bf16 with those in f32, and say in the model how near they are: from 45 dB on
-    /// it is run in bf16 where nothing else is asked for and the device has it. For large networks, which are faster then.
+    /// it is run in bf16 where nothing else is asked for and the device gains by it. For large networks, which are faster then.
     #[arg(long)]
     bf16: bool,
     /// auto, cpu, cuda, cuda:N, metal or metal:N.
