@@ -150,7 +150,7 @@ pub(crate) fn largest_seen(width: usize, height: usize, resolution: usize, step:
 /// Width and height of the picture on which pixels of one colour hear each other, for one of this size.
 pub(crate) fn field_size(width: usize, height: usize) -> (usize, usize) {
     let scale = FIELD as f64 / ((width * height) as f64).sqrt();
-    let small = |side: usize| ((side as f64 * scale).round() as usize).clamp(1, FIELD * FIELD);
+    let small = |side: usize| ((side as f64 * scale + 0.5) as usize).clamp(1, FIELD * FIELD);
     (small(width), small(height))
 }
 
