@@ -493,10 +493,7 @@ pub(super) unsafe fn add_products<S: Simd, const R: usize, const V: usize, const
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn values(n: usize, salt: usize) -> Vec<f32> {
-        (0..n).map(|i| ((i * 7919 + salt * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect()
-    }
+    use crate::kernels::values;
 
     /// Every slice is as long as it has to be and no longer, so that a read or write beyond one shows under a checker of memory,
     /// but for those by tiles, which none knows: they have the test behind this one. What lies between the rows of the target must

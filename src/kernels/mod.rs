@@ -203,3 +203,9 @@ pub fn measure_peak(level: simd::Level, threads: usize) -> f64 {
         all.into_iter().map(|t| t.join().unwrap_or(0.0)).sum()
     })
 }
+
+/// Values for tests, from -1 to 1: others for each `salt`.
+#[cfg(test)]
+pub(crate) fn values(n: usize, salt: usize) -> Vec<f32> {
+    (0..n).map(|i| ((i * 7919 + salt * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect()
+}

@@ -95,10 +95,7 @@ pub(crate) fn attention(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn values(n: usize, salt: usize) -> Vec<f32> {
-        (0..n).map(|i| ((i * 7919 + salt * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect()
-    }
+    use crate::kernels::values;
 
     /// Up to three blocks of keys, the last of them short, and tiles of queries that are no whole blocks; the largest scores come late.
     #[test]

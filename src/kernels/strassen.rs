@@ -207,10 +207,7 @@ unsafe fn block<S: Simd, const R: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn values(n: usize, salt: usize) -> Vec<f32> {
-        (0..n).map(|i| ((i * 7919 + salt * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect()
-    }
+    use crate::kernels::values;
 
     /// Slices as long as they have to be, as in the tests of `matrix`.
     #[test]

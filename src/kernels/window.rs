@@ -321,10 +321,7 @@ impl BilinearConv3 {
 mod tests {
     use super::*;
     use crate::kernels::resize::bilinear2;
-
-    fn values(n: usize, salt: usize) -> Vec<f32> {
-        (0..n).map(|i| ((i * 7919 + salt * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect()
-    }
+    use crate::kernels::values;
 
     /// The convolution of the doubled picture, as its definition has it.
     fn plain(x: &[f32], side: usize, weight: &[f32], c: usize, o: usize, bias: &[f32]) -> Vec<f64> {
