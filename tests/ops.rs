@@ -114,6 +114,9 @@ fn group_norm_with_every_activation() {
         let name = format!("group norm {activation:?}");
         let shapes: [&[usize]; 3] = [&[2, 3, 4, 5, 6], &[12], &[12]];
         check(&name, &shapes, &|t| ops::group_norm(&t[0], 3, Some((&t[1], &t[2])), 1e-5, activation));
+        let shapes: [&[usize]; 3] = [&[3, 4, 5, 6], &[6], &[6]];
+        let one = |t: &[Tensor]| ops::group_norm(&t[0], 3, Some((&t[1], &t[2])), 1e-5, activation);
+        check(&format!("{name} of one group of pictures"), &shapes, &one);
         let plain = |t: &[Tensor]| ops::group_norm(&t[0], 6, None, 1e-5, activation);
         check(&format!("instance norm {activation:?}"), &[&[1, 2, 5, 4, 6]], &plain);
     }
@@ -152,6 +155,8 @@ fn upsampling() {
     for (h, w) in [(1, 1), (3, 2), (4, 5)] {
         check(&format!("nearest {h}x{w}"), &[&[2, h, w, 3]], &|t| ops::upsample_nearest2(&t[0]));
         check(&format!("bilinear {h}x{w}"), &[&[2, h, w, 3]], &|t| ops::upsample_bilinear2(&t[0]));
+        let shapes: [&[usize]; 2] = [&[2, h, w, 3], &[2, 2 * h, 2 * w, 5]];
+        check(&format!("bilinear {h}x{w}, joined"), &shapes, &|t| ops::join_doubled(&t[0], &t[1]));
     }
 }
 

@@ -3,8 +3,10 @@
 
 use rayon::prelude::*;
 
+#[cfg(target_arch = "x86_64")]
+use super::conv_tiles;
 use super::linear::{add, column_sums};
-use super::{Shared, View, multiply};
+use super::{Rounding, Shared, View, multiply};
 
 /// Sizes of one convolution: `x (groups, batch, height, width, inputs)` with square kernels.
 #[derive(Clone, Copy, Debug)]
@@ -31,15 +33,15 @@ impl Shape {
     }
 
     /// Elements of one window.
-    fn window(&self) -> usize {
+    pub(super) fn window(&self) -> usize {
         self.kernel * self.kernel * self.inputs
     }
 
-    fn in_size(&self) -> usize {
+    pub(super) fn in_size(&self) -> usize {
         self.height * self.width * self.inputs
     }
 
-    fn out_pixels(&self) -> usize {
+    pub(super) fn out_pixels(&self) -> usize {
         self.out_height() * self.out_width()
     }
 
@@ -57,7 +59,7 @@ impl Shape {
     }
 
     /// Output pixels whose windows are copied out together: about 2 MB of them.
-    fn block(&self) -> usize {
+    pub(super) fn block(&self) -> usize {
         (524_288 / self.window()).clamp(64, 2048).min(self.out_pixels())
     }
 
@@ -80,21 +82,28 @@ impl Shape {
         }
     }
 
-    /// Copies the windows of `windows.len() / window` output pixels from `start` on.
-    fn gather(&self, picture: &[f32], start: usize, windows: &mut [f32]) {
-        for (p, window) in windows.chunks_exact_mut(self.window()).enumerate() {
+    /// Copies the windows of `windows.len() / row` output pixels from `start` on, `row` elements from one to the next; behind each are
+    /// zeros.
+    pub(super) fn gather<T: Copy + Default>(
+        &self,
+        picture: &[T],
+        start: usize,
+        row: usize,
+        windows: &mut [T],
+    ) {
+        for (p, window) in windows.chunks_exact_mut(row).enumerate() {
             let mut filled = 0;
             self.runs(start + p, |at, from, length| {
-                window[filled..at].fill(0.0);
+                window[filled..at].fill(T::default());
                 window[at..at + length].copy_from_slice(&picture[from..from + length]);
                 filled = at + length;
             });
-            window[filled..].fill(0.0);
+            window[filled..].fill(T::default());
         }
     }
 
     /// Adds windows back to the picture: the transpose of [`gather`](Self::gather).
-    fn scatter(&self, windows: &[f32], start: usize, picture: &mut [f32]) {
+    pub(super) fn scatter(&self, windows: &[f32], start: usize, picture: &mut [f32]) {
         for (p, window) in windows.chunks_exact(self.window()).enumerate() {
             self.runs(start + p, |at, to, length| {
                 add(&mut picture[to..to + length], &window[at..at + length]);
@@ -124,10 +133,10 @@ fn pack(s: &Shape, weight: &[f32]) -> Vec<f32> {
     packed
 }
 
-/// The inverse of [`pack`].
+/// The checkpoint's weight from `(groups, outputs, k k inputs)`.
 fn unpack(s: &Shape, packed: &[f32]) -> Vec<f32> {
-    let mut weight = vec![0.0; packed.len()];
-    elements(s, |at, group, [t, i, o]| weight[at] = packed[group + (t * s.inputs + i) * s.outputs + o]);
+    let (window, mut weight) = (s.window(), vec![0.0; packed.len()]);
+    elements(s, |at, group, [t, i, o]| weight[at] = packed[group + o * window + t * s.inputs + i]);
     weight
 }
 
@@ -156,6 +165,10 @@ pub fn forward(s: &Shape, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Ve
 
 /// [`forward`] with [packed](pack) weights.
 fn convolve(s: &Shape, x: &[f32], packed: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+    #[cfg(target_arch = "x86_64")]
+    if Rounding::is_on() && conv_tiles::pays(s) {
+        return conv_tiles::convolve(s, x, packed, bias);
+    }
     let (window, pixels, block, outputs) = (s.window(), s.out_pixels(), s.block(), s.outputs);
     let pictures = s.groups * s.batch;
     let blocks = pixels.div_ceil(block);
@@ -172,7 +185,7 @@ fn convolve(s: &Shape, x: &[f32], packed: &[f32], bias: Option<&[f32]>) -> Vec<f
         }
         let columns = columns.min(outputs - column);
         windows.resize(count * window, 0.0);
-        s.gather(&x[picture * s.in_size()..][..s.in_size()], start, windows);
+        s.gather(&x[picture * s.in_size()..][..s.in_size()], start, window, windows);
         // SAFETY: each task has a block of pixels and channels of its own.
         let mut block = unsafe { out.from((picture * pixels + start) * outputs + column) };
         let group = picture / s.batch;
@@ -196,6 +209,10 @@ pub fn input_gradient(s: &Shape, g: &[f32], weight: &[f32]) -> Vec<f32> {
     }
     let (window, pixels, block, outputs) = (s.window(), s.out_pixels(), s.block(), s.outputs);
     let packed = pack(s, weight);
+    #[cfg(target_arch = "x86_64")]
+    if Rounding::is_on() && conv_tiles::pays(s) {
+        return conv_tiles::input_gradient(s, g, &packed);
+    }
     let mut gx = vec![0.0; s.groups * s.batch * s.in_size()];
     gx.par_chunks_mut(s.in_size()).enumerate().for_each_init(Vec::new, |windows, (picture, gx)| {
         let weight = View::rows(&packed[picture / s.batch * window * outputs..], outputs).transposed();
@@ -223,26 +240,32 @@ pub fn weight_gradient(s: &Shape, x: &[f32], g: &[f32]) -> (Vec<f32>, Vec<f32>) 
     let (pixels, outputs) = (s.out_pixels(), s.outputs);
     // Windows are copied out of whichever has fewer channels.
     let turned = s.turned().filter(|turned| turned.inputs < s.inputs);
+    #[cfg(target_arch = "x86_64")]
+    let through_tiles = Rounding::is_on() && conv_tiles::pays(turned.as_ref().unwrap_or(s));
     let parts: Vec<_> = (0..s.groups * s.batch)
         .into_par_iter()
-        .map_init(Vec::new, |windows, picture| {
+        .map_init(Scratch::default, |scratch, picture| {
             let x = &x[picture * s.in_size()..][..s.in_size()];
             let g = &g[picture * pixels * outputs..][..pixels * outputs];
-            let weight = match &turned {
-                Some(turned) => products(turned, g, x, windows, true),
-                None => products(s, x, g, windows, false),
+            let (s, picture, others) = match &turned {
+                Some(turned) => (turned, g, x),
+                None => (s, x, g),
             };
             let mut bias = vec![0.0; outputs];
             column_sums(g, &mut bias);
-            (weight, bias)
+            #[cfg(target_arch = "x86_64")]
+            if through_tiles {
+                return (conv_tiles::products(s, picture, others, &mut scratch.tiles), bias);
+            }
+            (products(s, picture, others, &mut scratch.windows), bias)
         })
         .collect();
     let (mut weight, mut bias) = (Vec::new(), Vec::new());
-    for group in parts.chunks(s.batch) {
-        let (mut w, mut b) = group[0].clone();
-        for (next_w, next_b) in &group[1..] {
-            add(&mut w, next_w);
-            add(&mut b, next_b);
+    let mut parts = parts.into_iter();
+    while let Some((mut w, mut b)) = parts.next() {
+        for (next_w, next_b) in parts.by_ref().take(s.batch - 1) {
+            add(&mut w, &next_w);
+            add(&mut b, &next_b);
         }
         weight.extend(w);
         bias.extend(b);
@@ -250,29 +273,107 @@ pub fn weight_gradient(s: &Shape, x: &[f32], g: &[f32]) -> (Vec<f32>, Vec<f32>) 
     (if turned.is_some() { unpack_turned(s, &weight) } else { unpack(s, &weight) }, bias)
 }
 
-/// Sums over the output pixels of `s` of each element of the window in `picture` times each of the pixel's `others`
-/// (`s.outputs` of them): `(window, outputs)`, or the transpose.
-fn products(
-    s: &Shape,
-    picture: &[f32],
-    others: &[f32],
-    windows: &mut Vec<f32>,
-    transposed: bool,
-) -> Vec<f32> {
+/// This thread's buffers.
+#[derive(Default)]
+struct Scratch {
+    windows: Vec<f32>,
+    #[cfg(target_arch = "x86_64")]
+    tiles: conv_tiles::Scratch,
+}
+
+/// Sums over the output pixels of `s` of each of the pixel's `others` (`s.outputs` of them) times each element of the window in
+/// `picture`: `(outputs, window)`.
+fn products(s: &Shape, picture: &[f32], others: &[f32], windows: &mut Vec<f32>) -> Vec<f32> {
     let (window, pixels, block, outputs) = (s.window(), s.out_pixels(), s.block(), s.outputs);
-    let mut sums = vec![0.0; window * outputs];
+    let mut sums = vec![0.0; outputs * window];
     for start in (0..pixels).step_by(block) {
         let count = block.min(pixels - start);
         windows.resize(count * window, 0.0);
-        s.gather(picture, start, windows);
-        let (windows, others) =
-            (View::rows(windows, window), View::rows(&others[start * outputs..], outputs));
-        let ((m, a), (n, b)) = if transposed {
-            ((outputs, others), (window, windows))
-        } else {
-            ((window, windows), (outputs, others))
-        };
-        multiply((m, n, count), &mut sums.as_mut_slice().into(), n, true, 1.0, a.transposed(), b);
+        s.gather(picture, start, window, windows);
+        let others = View::rows(&others[start * outputs..], outputs).transposed();
+        let (sizes, windows) = ((outputs, window, count), View::rows(windows, window));
+        multiply(sizes, &mut sums.as_mut_slice().into(), window, true, 1.0, others, windows);
     }
     sums
+}
+
+/// The transpose of rows of `n` elements, into `out`.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn transpose(x: &[f32], n: usize, out: &mut [f32]) {
+    const SIDE: usize = 16;
+    let rows = x.len() / n;
+    for (top, left) in
+        (0..rows).step_by(SIDE).flat_map(|top| (0..n).step_by(SIDE).map(move |left| (top, left)))
+    {
+        for column in left..(left + SIDE).min(n) {
+            let to = &mut out[column * rows + top..][..SIDE.min(rows - top)];
+            for (to, row) in to.iter_mut().zip(top..) {
+                *to = x[row * n + column];
+            }
+        }
+    }
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+    use crate::kernels::simd::Level;
+    use crate::kernels::values;
+
+    /// Sizes at which all three products go through tiles, with channels and pixels that fill no whole ones.
+    const SHAPES: [Shape; 4] = {
+        let s = Shape {
+            groups: 1,
+            batch: 2,
+            height: 21,
+            width: 19,
+            inputs: 50,
+            outputs: 70,
+            kernel: 3,
+            stride: 1,
+            padding: 1,
+        };
+        [
+            s,
+            Shape { inputs: 70, outputs: 20, ..s },
+            Shape { stride: 2, height: 40, ..s },
+            Shape { groups: 3, inputs: 16, outputs: 33, height: 40, ..s },
+        ]
+    };
+
+    #[test]
+    fn convolutions_and_gradients_of_rounded_factors_are_those_of_whole_ones_up_to_that() {
+        if !Level::Amx.is_available() {
+            eprintln!("no AMX here: nothing is rounded");
+            return;
+        }
+        for s in SHAPES {
+            let x = values(s.groups * s.batch * s.in_size(), 1);
+            let weight = values(s.groups * s.outputs * s.window(), 2);
+            let g = values(s.groups * s.batch * s.out_pixels() * s.outputs, 3);
+            let bias = values(s.groups * s.outputs, 4);
+            let all = |x: &[f32], weight: &[f32], g: &[f32], bias: &[f32]| {
+                let (gw, gb) = weight_gradient(&s, x, g);
+                [forward(&s, x, weight, Some(bias)), input_gradient(&s, g, weight), gw, gb]
+            };
+            let sizes = [&x, &weight, &g, &bias].map(|v| v.iter().map(|v| v.abs()).collect::<Vec<_>>());
+            let [plain, terms] =
+                [all(&x, &weight, &g, &bias), all(&sizes[0], &sizes[1], &sizes[2], &sizes[3])];
+            let rounding = Rounding::new();
+            let rounded = all(&x, &weight, &g, &bias);
+            drop(rounding);
+            assert_eq!(plain, all(&x, &weight, &g, &bias), "rounding ended with its guard");
+            for (i, name) in ["output", "gradient of x", "gradient of the weight"].iter().enumerate() {
+                for ((got, want), terms) in rounded[i].iter().zip(&plain[i]).zip(&terms[i]) {
+                    let off = f64::from((got - want).abs());
+                    assert!(
+                        off <= Level::Amx.tolerance() * f64::from(*terms),
+                        "{name} of {s:?}: {got}, not {want}"
+                    );
+                }
+                assert_ne!(rounded[i], plain[i], "{name} of {s:?} was not rounded");
+            }
+            assert_eq!(rounded[3], plain[3]);
+        }
+    }
 }

@@ -8,6 +8,8 @@ pub mod attention;
 #[doc(hidden)]
 pub mod bench;
 pub mod conv;
+#[cfg(target_arch = "x86_64")]
+mod conv_tiles;
 pub mod linear;
 mod lines;
 pub(crate) mod matrix;
@@ -17,6 +19,7 @@ pub(crate) mod pixels;
 pub mod pointwise;
 pub mod resize;
 pub(crate) mod rows;
+pub(crate) mod segmentation;
 mod share;
 pub mod simd;
 pub(crate) mod strassen;
@@ -28,6 +31,7 @@ pub(crate) use lines::Lines;
 pub use share::{set_threads, threads};
 pub(crate) use share::{share, share_map};
 
+use std::cell::Cell;
 use std::marker::PhantomData;
 
 use gemm::Parallelism;
@@ -56,6 +60,32 @@ macro_rules! vectorised {
     };
 }
 pub(crate) use vectorised;
+
+thread_local! {
+    static ROUNDS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While it lives, convolutions that this thread begins, and their gradients, may round their factors to bfloat16 where the CPU has
+/// tiles for that.
+pub(crate) struct Rounding {
+    before: bool,
+}
+
+impl Rounding {
+    pub fn new() -> Self {
+        Self { before: ROUNDS.replace(true) }
+    }
+
+    fn is_on() -> bool {
+        ROUNDS.get()
+    }
+}
+
+impl Drop for Rounding {
+    fn drop(&mut self) {
+        ROUNDS.set(self.before);
+    }
+}
 
 /// A matrix in a slice: element (r, c) is at `start + r * row + c * column`.
 #[derive(Clone, Copy)]

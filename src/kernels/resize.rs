@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::Shared;
 use super::linear::add;
 
 /// Every pixel four times.
@@ -41,19 +42,28 @@ pub(crate) fn neighbour(o: usize, side: usize) -> usize {
 
 /// Bilinear, half-pixel centres, edges clamped.
 pub fn bilinear2(x: &[f32], h: usize, w: usize, c: usize) -> Vec<f32> {
-    let mut y = vec![0.0; 4 * x.len()];
-    y.par_chunks_mut(4 * h * w * c).zip(x.par_chunks(h * w * c)).for_each_init(Vec::new, |mixed, (y, x)| {
+    join_doubled(x, &[], [h, w, c, 0])
+}
+
+/// [`bilinear2`] of `x (pictures, h, w, c)`, and `skip (pictures, 2 h, 2 w, s)` behind its channels; sizes as `[h, w, c, s]`.
+pub fn join_doubled(x: &[f32], skip: &[f32], [h, w, c, s]: [usize; 4]) -> Vec<f32> {
+    let mut y = vec![0.0; 4 * x.len() + skip.len()];
+    let pictures = y.par_chunks_mut(4 * h * w * (c + s)).zip(x.par_chunks(h * w * c)).enumerate();
+    pictures.for_each_init(Vec::new, |mixed, (picture, (y, x))| {
         mixed.resize(w * c, 0.0);
-        for (o, row) in y.chunks_exact_mut(2 * w * c).enumerate() {
+        for (o, row) in y.chunks_exact_mut(2 * w * (c + s)).enumerate() {
             let (near, far) = (&x[o / 2 * w * c..][..w * c], &x[neighbour(o, h) * w * c..][..w * c]);
             for ((m, n), f) in mixed.iter_mut().zip(near).zip(far) {
                 *m = 0.75 * n + 0.25 * f;
             }
-            for (p, pixel) in row.chunks_exact_mut(c).enumerate() {
+            let skip = &skip[(picture * 2 * h + o) * 2 * w * s..][..2 * w * s];
+            for (p, pixel) in row.chunks_exact_mut(c + s).enumerate() {
                 let (near, far) = (&mixed[p / 2 * c..][..c], &mixed[neighbour(p, w) * c..][..c]);
+                let (doubled, beside) = pixel.split_at_mut(c);
                 for i in 0..c {
-                    pixel[i] = 0.75 * near[i] + 0.25 * far[i];
+                    doubled[i] = 0.75 * near[i] + 0.25 * far[i];
                 }
+                beside.copy_from_slice(&skip[p * s..][..s]);
             }
         }
     });
@@ -62,27 +72,37 @@ pub fn bilinear2(x: &[f32], h: usize, w: usize, c: usize) -> Vec<f32> {
 
 /// The transpose of [`bilinear2`].
 pub fn bilinear2_gradient(g: &[f32], h: usize, w: usize, c: usize) -> Vec<f32> {
-    let mut gx = vec![0.0; g.len() / 4];
-    gx.par_chunks_mut(h * w * c).zip(g.par_chunks(4 * h * w * c)).for_each_init(
-        Vec::new,
-        |mixed, (gx, g)| {
-            for (o, row) in g.chunks_exact(2 * w * c).enumerate() {
-                mixed.clear();
-                mixed.resize(w * c, 0.0f32);
-                for (p, pixel) in row.chunks_exact(c).enumerate() {
-                    for (share, to) in [(0.75, p / 2), (0.25, neighbour(p, w))] {
-                        for (m, v) in mixed[to * c..][..c].iter_mut().zip(pixel) {
-                            *m += share * v;
-                        }
+    join_doubled_gradients(g, [h, w, c, 0]).0
+}
+
+/// The gradients of what [`join_doubled`] was given.
+pub fn join_doubled_gradients(g: &[f32], [h, w, c, s]: [usize; 4]) -> (Vec<f32>, Vec<f32>) {
+    let pictures = g.len() / (4 * h * w * (c + s));
+    let (mut gx, mut gskip) = (vec![0.0; pictures * h * w * c], vec![0.0; pictures * 4 * h * w * s]);
+    let skips = Shared::new(&mut gskip);
+    let pictures = gx.par_chunks_mut(h * w * c).zip(g.par_chunks(4 * h * w * (c + s))).enumerate();
+    pictures.for_each_init(Vec::new, |mixed, (picture, (gx, g))| {
+        // SAFETY: each picture's are its own.
+        let mut gskip = unsafe { skips.from(picture * 4 * h * w * s) };
+        for (o, row) in g.chunks_exact(2 * w * (c + s)).enumerate() {
+            mixed.clear();
+            mixed.resize(w * c, 0.0f32);
+            let gskip = gskip.slice(o * 2 * w * s, 2 * w * s);
+            for (p, pixel) in row.chunks_exact(c + s).enumerate() {
+                let (doubled, beside) = pixel.split_at(c);
+                for (share, to) in [(0.75, p / 2), (0.25, neighbour(p, w))] {
+                    for (m, v) in mixed[to * c..][..c].iter_mut().zip(doubled) {
+                        *m += share * v;
                     }
                 }
-                for (share, to) in [(0.75, o / 2), (0.25, neighbour(o, h))] {
-                    for (t, m) in gx[to * w * c..][..w * c].iter_mut().zip(&*mixed) {
-                        *t += share * m;
-                    }
+                gskip[p * s..][..s].copy_from_slice(beside);
+            }
+            for (share, to) in [(0.75, o / 2), (0.25, neighbour(o, h))] {
+                for (t, m) in gx[to * w * c..][..w * c].iter_mut().zip(&*mixed) {
+                    *t += share * m;
                 }
             }
-        },
-    );
-    gx
+        }
+    });
+    (gx, gskip)
 }

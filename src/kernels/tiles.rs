@@ -9,9 +9,9 @@ use std::arch::x86_64::*;
 
 use once_cell::sync::Lazy;
 
-use super::View;
-use super::matrix::Task;
+use super::matrix::{PanelsRef, Task};
 use super::simd::Level;
+use super::{Lines, View};
 
 /// Rows of a tile, and its columns of f32.
 pub(super) const SIDE: usize = 16;
@@ -248,6 +248,44 @@ unsafe fn stripes<const TWO: bool>(
             }
         }
     }
+}
+
+/// Rows of bfloat16, `row` from one to the next, as the `k x n` right-hand matrix of products at [`Level::Amx`].
+pub(super) fn panels_of_rows<'a>(
+    k: usize,
+    n: usize,
+    rows: &[u16],
+    row: usize,
+    buffer: &'a mut Lines,
+) -> PanelsRef<'a> {
+    assert!(available() && k > 0 && n <= row && rows.len() >= (k - 1) * row + n, "rows for panels");
+    let (depth, columns) = (depth(k), n.next_multiple_of(SIDE));
+    let data = buffer.room(depth * columns);
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn panel(rows: *const u16, row: usize, (k, n): (usize, usize), lanes: usize, to: *mut f32) {
+        for half in (0..lanes).step_by(SIDE) {
+            let columns = mask(n.saturating_sub(half));
+            for i in 0..k.div_ceil(STEP) * SIDE {
+                // SAFETY: rows from `k` on and columns that are masked out are not read; a line of the panel is written.
+                unsafe {
+                    let some = |r: usize| if r < k { columns } else { 0 };
+                    let at = rows.wrapping_add(2 * i * row + half);
+                    let low = _mm256_maskz_loadu_epi16(some(2 * i), at.cast());
+                    let high = _mm256_maskz_loadu_epi16(some(2 * i + 1), at.wrapping_add(row).cast());
+                    let high = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(high));
+                    let both = _mm512_or_si512(_mm512_cvtepu16_epi32(low), high);
+                    _mm512_storeu_si512(to.add(i * lanes + half).cast(), both);
+                }
+            }
+        }
+    }
+    for column in (0..n).step_by(2 * SIDE) {
+        let lanes = (columns - column).min(2 * SIDE);
+        let to = &mut data[column * depth..][..lanes * depth];
+        // SAFETY: the CPU has the features; rows and columns below `k` and `n` lie in the slice by the assertion above.
+        unsafe { panel(rows.as_ptr().wrapping_add(column), row, (k, n - column), lanes, to.as_mut_ptr()) };
+    }
+    PanelsRef { level: Level::Amx, k, n, data }
 }
 
 /// Eight tiles of sixteen whole rows each.

@@ -5,10 +5,10 @@ use candle_core::{
 };
 
 use super::ops::Activation;
-use crate::kernels::{attention, conv, linear, norm, pointwise, resize};
+use crate::kernels::{attention, conv, linear, norm, pointwise, resize, segmentation};
 
 /// Whether the kernels can take this tensor: f32 on the CPU.
-pub(super) fn applies(x: &Tensor) -> bool {
+pub(crate) fn applies(x: &Tensor) -> bool {
     x.device().is_cpu() && x.dtype() == DType::F32
 }
 
@@ -38,6 +38,15 @@ fn like(values: Vec<f32>, t: &Tensor) -> Result<Option<Tensor>> {
 
 fn give(values: Vec<f32>, shape: impl Into<Shape>) -> Result<(CpuStorage, Shape)> {
     Ok((CpuStorage::F32(values), shape.into()))
+}
+
+/// The dimensions of `(n, m, h, w, c)`, `n` being 1 where it is left out.
+fn grouped(x: &[usize]) -> Result<[usize; 5]> {
+    match *x {
+        [m, h, w, c] => Ok([1, m, h, w, c]),
+        [n, m, h, w, c] => Ok([n, m, h, w, c]),
+        _ => bail!("{x:?} where (n, m, h, w, c) or (m, h, w, c) is wanted"),
+    }
 }
 
 /// With two or three arguments, an absent bias being none at all.
@@ -97,7 +106,7 @@ struct Conv {
 
 impl Conv {
     fn shape(&self, x: &[usize], w: &[usize]) -> Result<conv::Shape> {
-        let (&[groups, batch, height, width, inputs], &[outputs, i, kernel, k]) = (x, w) else {
+        let (Ok([groups, batch, height, width, inputs]), &[outputs, i, kernel, k]) = (grouped(x), w) else {
             bail!("convolution of {x:?} with {w:?}")
         };
         if i != inputs
@@ -119,7 +128,8 @@ impl Conv {
     ) -> Result<(CpuStorage, Shape)> {
         let s = self.shape(x.1.dims(), w.1.dims())?;
         let y = conv::forward(&s, slice(x.0, x.1)?, slice(w.0, w.1)?, b);
-        give(y, (s.groups, s.batch, s.out_height(), s.out_width(), s.outputs))
+        let all = [s.groups, s.batch, s.out_height(), s.out_width(), s.outputs];
+        give(y, &all[5 - x.1.dims().len()..])
     }
 
     fn gradients(
@@ -229,7 +239,7 @@ struct GroupNorm {
 
 impl GroupNorm {
     fn shape(&self, x: &[usize]) -> Result<norm::Shape> {
-        let &[rows, batch, height, width, channels] = x else { bail!("group norm of {x:?}") };
+        let [rows, batch, height, width, channels] = grouped(x)?;
         if channels % self.groups != 0 {
             bail!("group norm of {channels} channels in {} groups", self.groups)
         }
@@ -470,4 +480,90 @@ pub(super) fn upsample_nearest2(x: &Tensor) -> Result<Tensor> {
 
 pub(super) fn upsample_bilinear2(x: &Tensor) -> Result<Tensor> {
     x.contiguous()?.apply_op1(Pointwise::Bilinear2)
+}
+
+/// Bilinear doubling of the first, and the second behind its channels.
+struct JoinDoubled;
+
+impl CustomOp2 for JoinDoubled {
+    fn name(&self) -> &'static str {
+        "join_doubled"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        skip: &CpuStorage,
+        lskip: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let ((m, h, w, c), (n, height, width, s)) = (lx.shape().dims4()?, lskip.shape().dims4()?);
+        if (n, height, width) != (m, 2 * h, 2 * w) {
+            bail!("{:?} doubled beside {:?}", lx.dims(), lskip.dims())
+        }
+        give(
+            resize::join_doubled(slice(x, lx)?, slice(skip, lskip)?, [h, w, c, s]),
+            (m, height, width, c + s),
+        )
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        skip: &Tensor,
+        _: &Tensor,
+        g: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let ((_, h, w, c), s) = (x.dims4()?, skip.dim(3)?);
+        let (gx, gskip) = on_slices([g], |[g]| resize::join_doubled_gradients(g, [h, w, c, s]))?;
+        Ok((like(gx, x)?, like(gskip, skip)?))
+    }
+}
+
+pub(super) fn join_doubled(x: &Tensor, skip: &Tensor) -> Result<Tensor> {
+    x.contiguous()?.apply_op2(&skip.contiguous()?, JoinDoubled)
+}
+
+/// Of scores and one-hot labels.
+struct LabelLosses;
+
+impl CustomOp2 for LabelLosses {
+    fn name(&self) -> &'static str {
+        "label_losses"
+    }
+
+    fn cpu_fwd(
+        &self,
+        scores: &CpuStorage,
+        lscores: &Layout,
+        onehot: &CpuStorage,
+        lonehot: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        match lscores.dims() {
+            [.., n] if lscores.dims() == lonehot.dims() => {
+                let losses = segmentation::losses(slice(scores, lscores)?, slice(onehot, lonehot)?, *n);
+                give(losses.to_vec(), 2)
+            }
+            dims => bail!("losses of scores {dims:?} with labels {:?}", lonehot.dims()),
+        }
+    }
+
+    fn bwd(
+        &self,
+        scores: &Tensor,
+        onehot: &Tensor,
+        _: &Tensor,
+        g: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (n, g) = (scores.dim(candle_core::D::Minus1)?, g.to_vec1::<f32>()?);
+        let gradient = on_slices([scores, onehot], |[scores, onehot]| {
+            segmentation::gradient(scores, onehot, n, [g[0], g[1]])
+        })?;
+        Ok((like(gradient, scores)?, None))
+    }
+}
+
+/// Mean cross entropy and soft Jaccard distance of `scores (.., n)` with one-hot labels of that shape: `(2)`. Labels get no gradient.
+pub(crate) fn label_losses(scores: &Tensor, onehot: &Tensor) -> Result<Tensor> {
+    scores.contiguous()?.apply_op2(&onehot.contiguous()?, LabelLosses)
 }

@@ -68,7 +68,7 @@ impl Labeler {
             x = look.forward(&halve.forward(&x)?)?;
         }
         for (up, skip) in self.ups.iter().zip(skips.iter().rev()) {
-            x = up.forward(&Tensor::cat(&[&ops::upsample_bilinear2(&x)?, skip], 3)?)?;
+            x = up.forward(&ops::join_doubled(&x, skip)?)?;
         }
         self.head.forward(&x)
     }

@@ -10,7 +10,7 @@ mod attention;
 pub mod config;
 #[cfg(any(feature = "cuda", test))]
 mod cuda;
-mod fused;
+pub(crate) mod fused;
 mod generator;
 pub mod golden;
 pub(crate) mod labeler;

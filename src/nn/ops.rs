@@ -44,10 +44,10 @@ pub fn conv2d(
     stride: usize,
     padding: usize,
 ) -> Result<Tensor> {
-    if on_cuda(x) {
+    if takes_one_group(x) {
         return grouped_conv2d(x, weight, bias, stride, padding);
     }
-    // One group: the grouped form with a leading dimension of one.
+    // The grouped form with a leading dimension of one.
     grouped_conv2d(&x.unsqueeze(0)?, weight, bias, stride, padding)?.squeeze(0)
 }
 
@@ -73,13 +73,18 @@ pub fn group_norm(
     eps: f64,
     activation: Activation,
 ) -> Result<Tensor> {
-    if x.rank() == 4 && !on_cuda(x) {
+    if x.rank() == 4 && !takes_one_group(x) {
         return group_norm(&x.unsqueeze(0)?, groups, affine, eps, activation)?.squeeze(0);
     }
     at!(x, group_norm(x, groups, affine, eps, activation))
 }
 
 /// Whether operations take a single group's tensors as they are: each view in between costs a gradient four passes over memory.
+fn takes_one_group(x: &Tensor) -> bool {
+    on_cuda(x) || fused::applies(x)
+}
+
+/// Whether the kernels for CUDA take this tensor.
 pub(crate) fn on_cuda(_x: &Tensor) -> bool {
     #[cfg(feature = "cuda")]
     return cuda::applies(_x);
@@ -123,6 +128,14 @@ pub fn upsample_nearest2(x: &Tensor) -> Result<Tensor> {
 /// Bilinear doubling with half-pixel centres, edges clamped: `(m, h, w, c) -> (m, 2 h, 2 w, c)`.
 pub fn upsample_bilinear2(x: &Tensor) -> Result<Tensor> {
     at!(x, upsample_bilinear2(x))
+}
+
+/// [`upsample_bilinear2`], and `skip` of that size behind its channels: `(m, h, w, c)`, `(m, 2 h, 2 w, s) -> (m, 2 h, 2 w, c + s)`.
+pub fn join_doubled(x: &Tensor, skip: &Tensor) -> Result<Tensor> {
+    if fused::applies(x) {
+        return fused::join_doubled(x, skip);
+    }
+    Tensor::cat(&[&upsample_bilinear2(x)?, skip], 3)
 }
 
 /// The operations out of candle's own, for every device and type.

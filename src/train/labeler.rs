@@ -14,9 +14,11 @@ use super::init::Random;
 use super::optim::{self, Adam, Mean};
 use super::part::{HeldOut, Trained};
 use super::run::{Description, Event};
-use super::trainer::{LABELER, Losses, Recipe, builder, check, detached, fetch, named, tracked};
+use super::trainer::{
+    LABELER, Losses, Recipe, builder, check, check_precision, detached, fetch, named, rounded, tracked,
+};
 use crate::model::{Metadata, Model, TrainingData};
-use crate::nn::Tf32;
+use crate::nn::fused;
 use crate::nn::labeler::Labeler;
 use crate::{Error, Result};
 
@@ -94,6 +96,7 @@ impl LabelerTrainer {
     /// A recipe out of range; a model that cannot be read or whose network, the labeler apart, has other sizes.
     pub fn new(recipe: Recipe, device: &Device) -> Result<Self> {
         recipe.validate()?;
+        check_precision(recipe.precision, device)?;
         let path = recipe.init.as_deref().expect("checked with the recipe");
         let mut metadata = Model::open(path)?.metadata().clone();
         let known = metadata.network.labeler == recipe.network.labeler;
@@ -167,6 +170,16 @@ fn log_softmax(scores: &Tensor) -> candle_core::Result<Tensor> {
     scores.broadcast_sub(&scores.exp()?.sum_keepdim(D::Minus1)?.log()?)
 }
 
+/// Mean cross entropy and soft [Jaccard](jaccard) distance of `scores (.., n)` with one-hot labels.
+fn losses(scores: &Tensor, onehot: &Tensor) -> candle_core::Result<[Tensor; 2]> {
+    if fused::applies(scores) {
+        let both = fused::label_losses(scores, onehot)?;
+        return Ok([both.get(0)?, both.get(1)?]);
+    }
+    let logs = log_softmax(scores)?;
+    Ok([cross_entropy(&logs, onehot)?, jaccard(&logs.exp()?, onehot)?])
+}
+
 /// Mean cross entropy of `logs (.., n)`, logarithms of probabilities, against one-hot labels.
 pub fn cross_entropy(logs: &Tensor, onehot: &Tensor) -> candle_core::Result<Tensor> {
     (logs * onehot)?.sum(D::Minus1)?.mean_all()?.neg()
@@ -222,9 +235,8 @@ impl Trained for LabelerTrainer {
         let source = Arc::clone(data);
         let make = move |step| source.labeler_batch(seed, step, size, side, &variation);
         let LabelerBatch { rgb, onehot } = self.batches.take(self.step, make)?.to_device(&self.device)?;
-        let _tf32 = Tf32::when(recipe.precision);
-        let logs = log_softmax(&self.labeler.forward(&rgb)?)?;
-        let (entropy, distance) = (cross_entropy(&logs, &onehot)?, jaccard(&logs.exp()?, &onehot)?);
+        let _rounded = rounded(recipe.precision);
+        let [entropy, distance] = losses(&self.labeler.forward(&rgb)?, &onehot)?;
         let loss = (&entropy + &distance)?;
         let gradients = self.adam.gradients(&loss.backward()?)?;
         let report =
@@ -311,5 +323,36 @@ mod tests {
         assert!((distance(&tensor([a, a, b, b])) - wanted).abs() < 1e-5);
         let unsure = tensor([[0.5, 0.5, 0.0]; 4]);
         assert!(distance(&unsure) > distance(&tensor([a, a, b, b])));
+    }
+
+    #[test]
+    fn the_kernels_losses_and_their_gradient_are_the_plain_ones() {
+        // More pixels than one task has, and a class that is nowhere.
+        let (pixels, n) = (5000, 4);
+        let values = |salt: usize| (0..pixels * n).map(move |i| (i * 7919 + salt) % 2003).collect::<Vec<_>>();
+        let scores: Vec<f64> = values(1).into_iter().map(|v| v as f64 / 200.0 - 5.0).collect();
+        let mut onehot = vec![0.0; pixels * n];
+        for (row, v) in onehot.chunks_exact_mut(n).zip(values(2)) {
+            row[v % 3] = 1.0;
+        }
+        let tensor = |v: Vec<f64>| Tensor::from_vec(v, (pixels, n), &Device::Cpu).unwrap();
+        let (scores, onehot) = (tensor(scores), tensor(onehot));
+        let both = |dtype| {
+            let scores = Var::from_tensor(&scores.to_dtype(dtype).unwrap()).unwrap();
+            let [entropy, distance] = losses(&scores, &onehot.to_dtype(dtype).unwrap()).unwrap();
+            let loss = ((&entropy * 0.5).unwrap() + (&distance * 2.0).unwrap()).unwrap();
+            let gradient = loss.backward().unwrap().remove(&scores).unwrap();
+            let double =
+                |x: &Tensor| x.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+            let all: [Vec<f64>; 3] = [double(&entropy), double(&distance), double(&gradient)];
+            all
+        };
+        // In f64 they are candle's operations.
+        let (kernels, plain) = (both(DType::F32), both(DType::F64));
+        for (name, (a, b)) in ["entropy", "distance", "gradient"].iter().zip(kernels.iter().zip(&plain)) {
+            let scale = b.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+            let off = a.iter().zip(b).fold(0.0, |m: f64, (a, b)| m.max((a - b).abs()));
+            assert!(scale > 1e-5 && off < 2e-6 * scale, "{name}: {off} of {scale} off");
+        }
     }
 }

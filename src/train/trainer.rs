@@ -13,6 +13,8 @@ use super::discriminator::Discriminator;
 use super::init::{MaskInit, Random};
 use super::losses::{self, Perceptual, SqueezeNet};
 use super::optim::{self, Adam, Mean};
+use crate::kernels::Rounding;
+use crate::kernels::simd::Level;
 use crate::model::Model;
 use crate::nn::{Config, LabelerSizes, Network, Precision, Tf32};
 use crate::progress::Progress;
@@ -70,7 +72,7 @@ pub struct Recipe {
     #[serde(flatten)]
     pub variation: Variation,
     pub seed: u64,
-    /// Of products' factors: f32, or on CUDA tf32, which is many times faster there.
+    /// Of products' factors: f32; on CUDA tf32, many times faster there; on CPUs with AMX bf16, of convolutions alone.
     #[serde(default)]
     pub precision: Precision,
     pub weights: LossWeights,
@@ -155,9 +157,8 @@ impl Recipe {
             (Some(_), None) => return Err(Error::invalid("a side of its own is for training a labeler")),
             _ => (),
         }
-        if !matches!(self.precision, Precision::F32 | Precision::Tf32) {
-            let what = format!("precision {}: training has f32 and tf32", self.precision);
-            return Err(Error::unsupported(what));
+        if self.precision == Precision::F16 {
+            return Err(Error::unsupported("precision f16: training has f32, tf32 and bf16"));
         }
         let range = |name: &str, value: f64, low: f64, high: f64| {
             if (low..=high).contains(&value) {
@@ -224,6 +225,21 @@ pub struct Trainer {
     step: usize,
 }
 
+/// Whether training on `device` can round so.
+pub(super) fn check_precision(precision: Precision, device: &Device) -> Result<()> {
+    if precision == Precision::Bf16 && !(device.is_cpu() && Level::Amx.is_available()) {
+        return Err(Error::unsupported(
+            "precision bf16: training rounds so on CPUs with AMX alone; leave the precision out, or choose tf32 on CUDA",
+        ));
+    }
+    precision.check(device)
+}
+
+/// While it lives, products of this thread's steps may round their factors so.
+pub(super) fn rounded(precision: Precision) -> (Option<Tf32>, Option<Rounding>) {
+    (Tf32::when(precision), (precision == Precision::Bf16).then(Rounding::new))
+}
+
 impl Trainer {
     /// A run at its first step.
     ///
@@ -232,7 +248,7 @@ impl Trainer {
     /// cannot be read.
     pub fn new(recipe: Recipe, device: &Device) -> Result<Self> {
         recipe.validate()?;
-        recipe.precision.check(device)?;
+        check_precision(recipe.precision, device)?;
         let random = Random::new(recipe.seed);
         let generator = super::init::generator(&recipe.network, recipe.mask_init, &random, device)?;
         let mut labeler = None;
@@ -329,7 +345,7 @@ impl Trainer {
         let recipe = &self.recipe;
         let weights = &recipe.weights;
         let Batch { style_rgb, style_labels, target_rgb, target_labels } = batch;
-        let _tf32 = Tf32::when(recipe.precision);
+        let _rounded = rounded(recipe.precision);
         let style = self.network.encode_style(style_rgb, style_labels, Progress::NONE)?;
         let mask_code = self.network.encode_mask(target_labels)?;
         let decoded = self.network.decode(&mask_code, &style, Progress::NONE)?;

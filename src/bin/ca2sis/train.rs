@@ -68,7 +68,8 @@ pub struct Args {
     tone_curves: Option<f64>,
     #[arg(long)]
     seed: Option<u64>,
-    /// Precision of products: f32, or on CUDA tf32, many times faster there [default: f32].
+    /// Precision of products: f32, on CUDA tf32, on CPUs with AMX bf16 for convolutions; both are
+    /// faster there [default: f32].
     #[arg(long)]
     precision: Option<Precision>,
     /// SqueezeNet weights for the perceptual loss; without, it compares pixels at four sizes.
