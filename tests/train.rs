@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ca2sis::image::{LabelMap, Picture, Samples};
+use ca2sis::kernels::simd::Level;
 use ca2sis::label::label;
 use ca2sis::model::{Model, TrainingData};
-use ca2sis::nn::{Config, LabelerSizes, Stage};
+use ca2sis::nn::{Config, LabelerSizes, Precision, Stage};
 use ca2sis::progress::Progress;
 use ca2sis::train::{
     Best, Dataset, Description, Ending, Event, LossWeights, Mark, Measure, Part, Recipe, RunDir, RunOptions,
@@ -630,6 +631,45 @@ fn a_labelers_run_that_was_stopped_goes_on_bit_for_bit() {
     for file in ["state.safetensors", "model.safetensors"] {
         assert!(fs::read(whole.join(file)).unwrap() == fs::read(parts.join(file)).unwrap(), "{file} differs");
     }
+}
+
+#[test]
+fn a_run_rounds_to_bfloat16_where_the_cpu_has_tiles_for_it_and_is_refused_elsewhere() {
+    let root = tempfile::tempdir().unwrap();
+    write_data(root.path());
+    let init = model_without_labeler(root.path());
+    let recipe = labeler_recipe(root.path(), &init);
+    // Wide enough that its convolutions are worth tiles.
+    let labeler = Some(LabelerSizes { widths: vec![32, 32, 32] });
+    let recipe = Recipe { steps: 2, network: Config { labeler, ..recipe.network.clone() }, ..recipe };
+    let ran = |precision, out: &str| {
+        let (recipe, mut losses) = (Recipe { precision, ..recipe.clone() }, Vec::new());
+        let out = options(&root.path().join(out));
+        run(recipe, &out, &Device::Cpu, &AtomicBool::new(false), &mut |event| {
+            if let Event::Step { losses: found, .. } = event {
+                losses.push(found.iter().find(|(name, _)| *name == "gradient").unwrap().1);
+            }
+        })?;
+        Ok((losses, fs::read(RunDir::new(&out.out).model()).unwrap()))
+    };
+    let refused = |precision, word: &str| {
+        let error: Error = ran(precision, "refused").unwrap_err();
+        assert!(matches!(&error, Error::Unsupported(why) if why.contains(word)), "{error}");
+    };
+    refused(Precision::F16, "f32, tf32 and bf16");
+    refused(Precision::Tf32, "leave the precision out");
+    if !Level::Amx.is_available() {
+        return refused(Precision::Bf16, "AMX");
+    }
+    let (exact, whole) = ran(Precision::F32, "f32").unwrap();
+    let (rounded, first) = ran(Precision::Bf16, "bf16").unwrap();
+    for (rounded, exact) in rounded.iter().zip(&exact) {
+        assert!((rounded - exact).abs() < 0.02 * exact, "a gradient of {rounded}, not {exact}");
+    }
+    assert_ne!(rounded, exact, "nothing was rounded");
+    assert_ne!(first, whole);
+    assert!(first == ran(Precision::Bf16, "again").unwrap().1, "two runs differ");
+    assert_eq!(ran(Precision::F32, "behind").unwrap().0, exact, "rounding went on behind its run");
 }
 
 #[test]
