@@ -3,10 +3,10 @@
 
 use rayon::prelude::*;
 
-#[cfg(target_arch = "x86_64")]
-use super::conv_tiles;
 use super::linear::{add, column_sums};
-use super::{Rounding, Shared, View, multiply};
+#[cfg(target_arch = "x86_64")]
+use super::{Rounding, conv_tiles};
+use super::{Shared, View, multiply};
 
 /// Sizes of one convolution: `x (groups, batch, height, width, inputs)` with square kernels.
 #[derive(Clone, Copy, Debug)]

@@ -76,6 +76,7 @@ impl Rounding {
         Self { before: ROUNDS.replace(true) }
     }
 
+    #[cfg(target_arch = "x86_64")]
     fn is_on() -> bool {
         ROUNDS.get()
     }
