@@ -21,6 +21,11 @@ macro_rules! at {
     }};
 }
 
+/// Whether operations take a single group's tensors as they are: each view in between costs a gradient four passes over memory.
+fn takes_one_group(x: &Tensor) -> bool {
+    on_cuda(x) || fused::applies(x)
+}
+
 /// What follows a convolution's norm.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Activation {
@@ -79,11 +84,6 @@ pub fn group_norm(
     at!(x, group_norm(x, groups, affine, eps, activation))
 }
 
-/// Whether operations take a single group's tensors as they are: each view in between costs a gradient four passes over memory.
-fn takes_one_group(x: &Tensor) -> bool {
-    on_cuda(x) || fused::applies(x)
-}
-
 /// Whether the kernels for CUDA take this tensor.
 pub(crate) fn on_cuda(_x: &Tensor) -> bool {
     #[cfg(feature = "cuda")]
@@ -132,10 +132,7 @@ pub fn upsample_bilinear2(x: &Tensor) -> Result<Tensor> {
 
 /// [`upsample_bilinear2`], and `skip` of that size behind its channels: `(m, h, w, c)`, `(m, 2 h, 2 w, s) -> (m, 2 h, 2 w, c + s)`.
 pub fn join_doubled(x: &Tensor, skip: &Tensor) -> Result<Tensor> {
-    if fused::applies(x) {
-        return fused::join_doubled(x, skip);
-    }
-    Tensor::cat(&[&upsample_bilinear2(x)?, skip], 3)
+    at!(x, join_doubled(x, skip))
 }
 
 /// The operations out of candle's own, for every device and type.
@@ -301,5 +298,9 @@ pub mod plain {
         let (m, h, w, c) = x.dims4()?;
         let x = double(x, 1)?.reshape((m, 2 * h, w, c))?;
         double(&x, 2)?.reshape((m, 2 * h, 2 * w, c))
+    }
+
+    pub fn join_doubled(x: &Tensor, skip: &Tensor) -> Result<Tensor> {
+        Tensor::cat(&[&upsample_bilinear2(x)?, skip], 3)
     }
 }

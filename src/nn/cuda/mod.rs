@@ -618,3 +618,7 @@ pub(super) fn upsample_nearest2(x: &Tensor) -> Result<Tensor> {
 pub(super) fn upsample_bilinear2(x: &Tensor) -> Result<Tensor> {
     doubled(x, "bilinear2", "bilinear2_gradient")
 }
+
+pub(super) fn join_doubled(x: &Tensor, skip: &Tensor) -> Result<Tensor> {
+    Tensor::cat(&[&upsample_bilinear2(x)?, skip], 3)
+}
