@@ -315,5 +315,12 @@ fn pointwise_operations_and_doubling_have_the_plain_values_and_gradients() {
             |t| super::upsample_bilinear2(&t[0]),
             |t| plain::upsample_bilinear2(&t[0]),
         );
+        let [m, h, w, _] = dims;
+        same(
+            &format!("bilinear doubling of {dims:?}, joined"),
+            &[random(&dims, 1), random(&[m, 2 * h, 2 * w, 5], 2)],
+            |t| super::join_doubled(&t[0], &t[1]),
+            |t| plain::join_doubled(&t[0], &t[1]),
+        );
     }
 }
